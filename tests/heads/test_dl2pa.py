@@ -1,0 +1,196 @@
+"""Dynamic assignment: loss, means, matching and the times at which it happens."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import permutations
+
+import pytest
+import torch
+from torch import Tensor
+
+from heads.base import Clock, Problem
+from heads.dl2pa import DL2PA
+from heads.geometry import unit
+
+Build = Callable[..., Problem]
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_by_hand(z: Tensor, y: Tensor, w: Tensor, a: Tensor) -> float:
+    """Equation 6 with the weights of the released code, one example at a time."""
+    labels = y.tolist()
+    total = 0.0
+    for row, k in zip(z, labels, strict=True):
+        weight = len(labels) / len(set(labels)) / labels.count(k)
+        total += weight * 0.5 * (float(row @ w[int(a[k])]) - 1) ** 2
+    return total / len(labels)
+
+
+def test_naive_twin(problem: Build) -> None:
+    head = DL2PA(problem(classes=6), dim=3).double()
+    z = head.embed(noise(9, 8, seed=1).double()).detach()
+    labels = torch.tensor([0, 0, 0, 0, 5, 5, 3, 0, 1])
+    expected = loss_by_hand(z, labels, head.prototypes, head.assignment)
+    assert head.loss(z, labels).item() == pytest.approx(expected, abs=1e-12)
+    summed = DL2PA(problem(classes=6), dim=3, reduction="sum").double()
+    assert summed.loss(z, labels).item() == pytest.approx(18 * expected, abs=1e-10)
+
+
+def test_two_classes_in_the_plane(problem: Build) -> None:
+    head = DL2PA(problem(width=2, classes=2), batch_norm=False)
+    head.assignment.copy_(torch.tensor([1, 0]))
+    assert head.class_vectors().tolist() == [[-1.0, 0.0], [1.0, 0.0]]
+    z = head.embed(torch.tensor([[3.0, 4.0], [-3.0, 4.0]]))
+    labels = torch.tensor([0, 1])
+    torch.testing.assert_close(head.score(z), torch.tensor([[-0.6, 0.6], [0.6, -0.6]]))
+    # Both are wrong by (1 + .6)² = 2.56, halved.
+    assert head.loss(z, labels).item() == pytest.approx(1.28)
+    # One step of two, then the epoch ends: the means say that the classes should change places.
+    head.after_step(z, labels, Clock(step=0, epoch=0, steps_per_epoch=1, epochs=2))
+    torch.testing.assert_close(head.means, torch.tensor([[0.6, 0.8], [-0.6, 0.8]]))
+    assert head.assignment.tolist() == [1, 0]
+    head.begin_epoch(Clock(step=1, epoch=1, steps_per_epoch=1, epochs=2))
+    assert head.assignment.tolist() == [0, 1]
+    assert head.loss(z, labels).item() == pytest.approx(0.08)
+    assert head.readings() == pytest.approx({"moved": 1.0, "moves": 2.0, "agreement": 0.6})
+
+
+def test_means_against_loops(problem: Build) -> None:
+    head = DL2PA(problem(), momentum=0.8)
+    means = [torch.zeros(8) for _ in range(4)]
+    for step in range(6):
+        z = unit(noise(5, 8, seed=step))
+        labels = (noise(5, seed=step + 50).abs() * 1.5).long().clamp_max(2)
+        head.after_step(z, labels, Clock(step, 0, steps_per_epoch=100, epochs=1))
+        for k in set(labels.tolist()):
+            mine = [z[i] for i in range(5) if labels[i] == k]
+            mixed = 0.8 * means[k] + 0.2 * torch.stack(mine).sum(0) / len(mine)
+            means[k] = mixed / mixed.square().sum().sqrt()
+    torch.testing.assert_close(head.means, torch.stack(means))
+    assert head.means[3].tolist() == [0.0] * 8
+
+
+def test_released_rule_is_momentum_95_for_one_example(problem: Build) -> None:
+    head = DL2PA(problem())
+    head.means.copy_(unit(noise(4, 8)))
+    q, z = head.means[2].clone(), unit(noise(1, 8, seed=1))
+    head.after_step(z, torch.tensor([2]), Clock(0, 0, 10, 1))
+    torch.testing.assert_close(head.means[2], unit(1.9 * q + 0.1 * z[0]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matching_is_the_best_of_all_permutations(problem: Build, seed: int) -> None:
+    head = DL2PA(problem(seed=seed), dim=3)
+    head.means.copy_(unit(noise(4, 3, seed=seed)))
+    head.begin_epoch(Clock(step=5, epoch=1, steps_per_epoch=5, epochs=2))
+
+    def gain(order: tuple[int, ...]) -> float:
+        return sum(float(head.means[k] @ head.prototypes[order[k]]) for k in range(4))
+
+    assert tuple(head.assignment.tolist()) == max(permutations(range(4)), key=gain)
+
+
+def test_a_class_not_yet_seen_stays(problem: Build) -> None:
+    head = DL2PA(problem(classes=8))
+    head.assignment.copy_(torch.arange(8))
+    head.means[0] = head.prototypes[1]
+    head.means[1] = head.prototypes[0]
+    head.begin_epoch(Clock(step=5, epoch=1, steps_per_epoch=5, epochs=2))
+    assert head.assignment.tolist() == [1, 0, 2, 3, 4, 5, 6, 7]
+    assert head.readings()["moved"] == 0.25
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 7, 10, 391])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 1, 3, 10, 0.29, 1 / 3])
+def test_refresh_times_over_a_whole_run(
+    problem: Build, monkeypatch: pytest.MonkeyPatch, rate: float, steps_per_epoch: int
+) -> None:
+    epochs = 31
+    head = DL2PA(problem(), updates_per_epoch=rate)
+    refreshed: list[tuple[str, int]] = []
+    where = ("", 0)
+    monkeypatch.setattr(head, "_refresh", lambda: refreshed.append(where))
+    z, labels = unit(noise(2, 8)), torch.tensor([0, 1])
+    for epoch in range(epochs):
+        where = ("begin", epoch * steps_per_epoch)
+        head.begin_epoch(Clock(epoch * steps_per_epoch, epoch, steps_per_epoch, epochs))
+        for step in range(epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch):
+            where = ("after", step)
+            head.after_step(z, labels, Clock(step, epoch, steps_per_epoch, epochs))
+
+    exact = Fraction(1, 3) if rate == 1 / 3 else Fraction(str(rate))
+    expected = []
+    for step in range(epochs * steps_per_epoch - 1):  # the last step has no next epoch
+        due = [int(exact * s / steps_per_epoch) for s in (step, step + 1)]
+        if due[1] > due[0]:
+            at_end = (step + 1) % steps_per_epoch == 0
+            expected.append(("begin", step + 1) if at_end else ("after", step))
+    assert refreshed == expected
+    if rate <= steps_per_epoch and exact.denominator == 1:
+        assert len(refreshed) == epochs * exact - 1
+
+
+def test_evaluation_sees_the_assignment_that_was_trained_on(problem: Build) -> None:
+    head = DL2PA(problem())
+    for epoch in range(3):
+        head.begin_epoch(Clock(epoch * 4, epoch, 4, 3))
+        trained_on = head.assignment.clone()
+        for step in range(epoch * 4, epoch * 4 + 4):
+            z = unit(noise(8, 8, seed=step))
+            head.after_step(z, torch.arange(8) % 4, Clock(step, epoch, 4, 3))
+            assert torch.equal(head.assignment, trained_on)
+    assert int(head.moves) > 0
+
+
+def test_fixed_never_moves_and_starts_like_dynamic(problem: Build) -> None:
+    fixed, dynamic = DL2PA(problem(), assignment="fixed"), DL2PA(problem())
+    assert torch.equal(fixed.assignment, dynamic.assignment)
+    before = fixed.assignment.clone()
+    for step in range(10):
+        fixed.begin_epoch(Clock(step, step, 1, 10))
+        fixed.after_step(
+            unit(noise(8, 8, seed=step)), torch.arange(8) % 4, Clock(step, step, 1, 10)
+        )
+    assert torch.equal(fixed.assignment, before) and int(fixed.moves) == 0
+    assert fixed.means.abs().sum() > 0
+
+
+def test_order_within_a_batch_is_of_no_account(problem: Build) -> None:
+    z, labels = unit(noise(16, 8)), torch.arange(16) % 3
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    heads = [DL2PA(problem(), updates_per_epoch=10) for _ in range(2)]
+    for head, index in zip(heads, (torch.arange(16), order), strict=True):
+        head.after_step(z[index], labels[index], Clock(0, 0, 2, 1))
+    torch.testing.assert_close(heads[0].means, heads[1].means)
+    assert torch.equal(heads[0].assignment, heads[1].assignment)
+
+
+def test_state_round_trip_into_another_seed(problem: Build) -> None:
+    head = DL2PA(problem(), dim=3)
+    head.train()
+    z = head.embed(noise(16, 8))
+    head.after_step(z.detach(), torch.arange(16) % 4, Clock(0, 0, 2, 1))
+    other = DL2PA(problem(seed=4), dim=3)
+    other.load_state_dict(head.state_dict())
+    features = noise(5, 8, seed=3)
+    assert torch.equal(head.eval()(features), other.eval()(features))
+    assert head.readings() == other.readings()
+    assert head.assignment.dtype == head.double().assignment.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("hyper", "words"),
+    [
+        ({"momentum": 1.0}, "momentum in .0, 1., got 1.0"),
+        ({"updates_per_epoch": 0.05}, "got 0.05. For no update at all set `assignment: fixed`"),
+        ({"updates_per_epoch": 11}, "from 0.1 to 10, got 11"),
+        ({"assignment": "dynamc"}, "Did you mean 'dynamic'"),
+        ({"reduction": "mean"}, "unknown reduction 'mean'"),
+    ],
+)
+def test_bad_values(problem: Build, hyper: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        DL2PA(problem(), **hyper)  # type: ignore[arg-type]

@@ -1,0 +1,87 @@
+"""Networks that turn images into features, without a classifier: the table of contents."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from torch import Generator, nn
+
+from benchmark.backbones.resnet_cifar import resnet, resnet32_hpn, resnet34_cifar
+from benchmark.backbones.small_cnn import small_cnn
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """An entry: builder(image_channels, generator, *, options), a title for people, a citation.
+
+    What the builder makes has a `width`, and maps images (batch, image_channels, height, width) to
+    features (batch, width).
+    """
+
+    builder: Callable[..., nn.Module]
+    title: str
+    source: str
+
+    @property
+    def options(self) -> Mapping[str, object]:
+        """Its options and their defaults."""
+        parameters = inspect.signature(self.builder).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+_HE = "He, Zhang, Ren, Sun. CVPR 2016, arXiv:1512.03385"
+
+BACKBONES: dict[str, Backbone] = {
+    "small_cnn": Backbone(small_cnn, "Small CNN", "ours"),
+    "resnet8": Backbone(resnet(8), "ResNet-8", _HE),
+    "resnet20": Backbone(resnet(20), "ResNet-20", _HE),
+    "resnet32": Backbone(resnet(32), "ResNet-32", _HE),
+    "resnet44": Backbone(resnet(44), "ResNet-44", _HE),
+    "resnet56": Backbone(resnet(56), "ResNet-56", _HE),
+    "resnet32_hpn": Backbone(
+        resnet32_hpn,
+        "ResNet-32 (HPN)",
+        "Mettes, van der Pol, Snoek. NeurIPS 2019, arXiv:1901.10514",
+    ),
+    "resnet34_cifar": Backbone(resnet34_cifar, "ResNet-34 (CIFAR stem)", _HE),
+}
+
+
+def build(
+    name: str,
+    options: Mapping[str, object],
+    *,
+    image_channels: int = 3,
+    experts: int = 1,
+    generator: Generator,
+) -> nn.Module:
+    """A backbone with its initial weights, on the CPU; `.width` is the length of a feature vector.
+
+    All weights are drawn from the generator; the global one is neither read nor moved.
+    """
+    if name not in BACKBONES:
+        raise ValueError(_unknown("backbone", name, BACKBONES))
+    entry = BACKBONES[name]
+    for option, value in options.items():
+        if option not in entry.options:
+            raise ValueError(_unknown(f"option of backbone {name}", option, entry.options))
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(
+                f"`{option}` of backbone {name} is a whole number, got {value!r}. "
+                f"Set `{option}: {entry.options[option]}`."
+            )
+    if experts != 1:
+        raise ValueError(
+            f"backbone {name} has one expert, {experts} were asked for. "
+            f"Choose a head that needs one, or a backbone with experts."
+        )
+    return entry.builder(image_channels, generator, **options)
+
+
+def _unknown(what: str, given: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(given, known, n=1)
+    hint = f"Did you mean '{close[0]}'? " if close else ""
+    choice = f"Choose one of: {', '.join(known)}." if known else "It has none: leave it out."
+    return f"unknown {what} '{given}'. {hint}{choice}"

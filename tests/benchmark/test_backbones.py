@@ -1,0 +1,155 @@
+import pytest
+import torch
+from torch import nn
+
+from benchmark.backbones import BACKBONES, build
+from benchmark.backbones.initial import kaiming_fan_in, materialise, on_meta
+from benchmark.backbones.resnet_cifar import SubsampleAndPad
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_contract(name):
+    state = torch.get_rng_state()
+    model = build(name, {}, generator=seeded())
+    twin = build(name, {}, generator=seeded())
+    other = build(name, {}, generator=seeded(1))
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, value in model.state_dict().items():
+        assert value.device.type == "cpu"
+        assert torch.isfinite(value).all(), key
+        assert torch.equal(value, twin.state_dict()[key]), key
+    assert all(p.requires_grad for p in model.parameters())
+    weights = [k for k, v in model.state_dict().items() if v.ndim == 4]
+    assert not any(torch.equal(model.state_dict()[k], other.state_dict()[k]) for k in weights)
+
+    images = torch.randn(2, 3, 8, 8, generator=seeded())
+    features = model(images)
+    assert features.shape == (2, model.width)
+    assert torch.isfinite(features).all()
+    features.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "name, options, count, width",
+    [
+        ("resnet32", {}, 463_504, 64),
+        ("resnet32", {"channels": 32}, 1_848_608, 128),
+        ("resnet32_hpn", {}, 486_736, 64),
+        # torchvision's less its classifier, with a 3 x 3 stem: 21,797,672 − 513,000 − 7,680
+        ("resnet34_cifar", {}, 21_276_992, 512),
+        # stem 432 + 32; block 2·9·c² + 4c at c = 16; at c = 32, 64: 9·(c²/2 + c²) + 4c
+        ("resnet8", {}, 464 + 4_672 + 13_952 + 55_552, 64),
+        ("small_cnn", {}, 3 * 9 * 32 + 9 * 32 * 64 + 9 * 64 * 64 + 2 * (32 + 64 + 64), 64),
+    ],
+)
+def test_size(name, options, count, width):
+    model = build(name, options, generator=seeded())
+    assert parameters(model) == count
+    assert model.width == width
+
+
+@pytest.mark.parametrize("depth", [8, 20, 32, 44, 56])
+def test_depth_counts_the_classifier(depth):
+    model = build(f"resnet{depth}", {"channels": 2}, generator=seeded())
+    assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) + 1 == depth
+
+
+def test_resnet34_depth():
+    model = build("resnet34_cifar", {}, generator=seeded())
+    assert sum(isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3) for m in model.modules()) == 33
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "resnet8", "resnet32_hpn"])
+@pytest.mark.parametrize("size", [4, 5, 8, 17, 32])
+def test_gray_images_of_any_size(name, size):
+    model = build(name, {}, image_channels=1, generator=seeded())
+    assert model(torch.rand(2, 1, size, size)).shape == (2, model.width)
+
+
+def test_resolution_is_halved_in_the_later_stages_only():
+    model = build("resnet32", {}, generator=seeded())
+    x = model.conv(torch.rand(1, 3, 32, 32))
+    sizes = []
+    for block in model.blocks:
+        x = block(x)
+        sizes.append(tuple(x.shape[1:]))
+    assert sizes == [(16, 32, 32)] * 5 + [(32, 16, 16)] * 5 + [(64, 8, 8)] * 5
+
+
+def test_shortcut_by_hand():
+    x = torch.arange(2 * 4 * 4.0).reshape(1, 2, 4, 4)
+    y = SubsampleAndPad(2, 4)(x)
+    assert y[0].tolist() == [
+        [[0, 0], [0, 0]],
+        [[0, 2], [8, 10]],
+        [[16, 18], [24, 26]],
+        [[0, 0], [0, 0]],
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, deviation",
+    [
+        ("resnet32", lambda w: (2 / (w.shape[1] * w.shape[2] * w.shape[3])) ** 0.5),
+        ("resnet32_hpn", lambda w: (2 / (w.shape[0] * w.shape[2] * w.shape[3])) ** 0.5),
+    ],
+)
+def test_initial_weights(name, deviation):
+    model = build(name, {}, generator=seeded())
+    for key, weight in model.named_parameters():
+        if weight.ndim == 4:
+            # a standard deviation of n normal numbers errs by a share of √(1 / 2n); five of these
+            error = 5 / (2 * weight.numel()) ** 0.5
+            assert abs(weight.std().item() / deviation(weight) - 1) < error, key
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert (module.weight == 1).all() and (module.bias == 0).all()
+            assert (module.running_mean == 0).all() and (module.running_var == 1).all()
+            assert module.num_batches_tracked == 0
+
+
+def test_no_weight_stays_without_a_rule():
+    with on_meta():
+        model = nn.Sequential(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="no rule"):
+        materialise(model, kaiming_fan_in, seeded())
+
+
+@pytest.mark.parametrize(
+    "name, options, experts, sentence",
+    [
+        ("resnet23", {}, 1, "Did you mean 'resnet32'"),
+        ("resnet32", {"chanels": 3}, 1, "Did you mean 'channels'"),
+        ("resnet32_hpn", {"channels": 3}, 1, "It has none: leave it out"),
+        ("resnet32", {"channels": 15}, 1, "needs an even"),
+        ("resnet32", {"channels": 16.0}, 1, "whole number, got 16.0"),
+        ("resnet32", {"channels": True}, 1, "whole number"),
+        ("small_cnn", {"channels": 0}, 1, "at least one channel"),
+        ("resnet32", {}, 3, "has one expert, 3 were asked for"),
+    ],
+)
+def test_refusals(name, options, experts, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build(name, options, experts=experts, generator=seeded())
+
+
+def test_every_entry_names_its_source():
+    for entry in BACKBONES.values():
+        assert entry.title and (entry.source == "ours" or "arXiv:" in entry.source)

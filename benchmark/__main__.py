@@ -1,0 +1,168 @@
+"""The command line, and the composition root: it alone may import every folder, lazily."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Classifier heads, compared fairly: one backbone, one subset, one protocol.",
+)
+
+Suite = Annotated[str, typer.Option("--suite", help="Name of a suite, or path of a YAML file.")]
+Changes = Annotated[
+    list[str],
+    typer.Option("--set", help="Change a field of the suite: recipe.epochs=30; repeatable."),
+]
+Files = Annotated[
+    list[Path], typer.Option("--with", help="A Python file with a head of yours; repeatable.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of the records.")]
+DataRoot = Annotated[
+    Path | None, typer.Option("--data-root", help="Default: $BENCHMARK_DATA, else ./data.")
+]
+Tracking = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow's address. Default: mlflow.db beside the records."),
+]
+
+
+def _data_root(given: Path | None) -> Path:
+    return given or Path(os.environ.get("BENCHMARK_DATA") or "data")
+
+
+def _console() -> Console:
+    wide = None if sys.stdout.isatty() else 200  # a file is not folded at 80 columns
+    return Console(width=wide)
+
+
+@app.command()
+def run(
+    suite: Suite,
+    changes: Changes = [],
+    files: Files = [],
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+    tracking_uri: Tracking = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")] = 1,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Decline cells whose data is not here.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Train again what has changed since.")
+    ] = False,
+) -> None:
+    """Train what is missing of a suite, and nothing else."""
+    from benchmark.commands import run as command
+
+    options = command.Options(
+        suite=suite,
+        changes=changes,
+        files=files,
+        runs=runs,
+        data_root=_data_root(data_root),
+        tracking_uri=tracking_uri,
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        offline=offline,
+        download=download,
+        skip_missing=skip_missing,
+        refresh=refresh,
+    )
+    raise typer.Exit(command.run(options, _console()))
+
+
+@app.command()
+def plan(
+    suite: Suite,
+    changes: Changes = [],
+    files: Files = [],
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the cells of a suite, their state and the predicted time; run nothing."""
+    from benchmark.commands import plan as command
+
+    root = _data_root(data_root)
+    command.plan(suite, changes, files, runs, root, _console(), as_json=as_json)
+
+
+@app.command()
+def report(
+    suite: Annotated[str | None, typer.Option(help="Only this suite's cells.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the findings.")] = Path("findings"),
+    files: Files = [],
+    runs: Runs = Path("runs"),
+    tracking_uri: Tracking = None,
+) -> None:
+    """Write tables (LaTeX, CSV), figures and a page from the ledger."""
+    from benchmark.commands import report as command
+
+    command.report(suite, out, runs, tracking_uri, files, _console())
+
+
+@app.command(name="list")
+def listing(
+    what: Annotated[str, typer.Argument(help="heads, datasets, backbones, recipes or suites.")],
+) -> None:
+    """Print a table of contents, with papers."""
+    from benchmark.commands import listing as command
+
+    command.listing(what, _console())
+
+
+@app.command()
+def check(
+    head: Annotated[str, typer.Argument(help="A head, or the path of a Python file with one.")],
+) -> None:
+    """Hold a head against the contract."""
+    from benchmark.commands import check as command
+
+    raise typer.Exit(command.check(head, _console()))
+
+
+@app.command()
+def doctor(
+    runs: Runs = Path("runs"),
+    tracking_uri: Tracking = None,
+    fix: Annotated[bool, typer.Option("--fix", help="Clear what is damaged.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make MLflow anew.")] = False,
+) -> None:
+    """Look over records and ledger, deliver what is waiting."""
+    from benchmark.commands import doctor as command
+
+    raise typer.Exit(command.doctor(runs, tracking_uri, _console(), fix=fix, rebuild=rebuild))
+
+
+def main() -> None:
+    """Run a command; what a user can mend is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        if os.environ.get("BENCHMARK_TRACEBACK"):
+            raise
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:
+        if type(error).__name__ != "Unreachable" or os.environ.get("BENCHMARK_TRACEBACK"):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

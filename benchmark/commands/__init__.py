@@ -1,0 +1,1 @@
+"""One thin file a command; heavy imports happen inside the functions."""

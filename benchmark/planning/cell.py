@@ -1,0 +1,168 @@
+"""A cell: one training to be done, a frozen value. Its identity is derived, never typed.
+
+`key` is the hash of the canonical JSON of everything that changes the number, and of PROTOCOL.
+Device, workers, paths and the name of the suite are not in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+PROTOCOL = 1  # raised when the same cell would give another number; see CHANGELOG, [results]
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+def freeze(values: Mapping[str, Any]) -> Pairs:
+    """Turn a mapping of plain values into a hashable one, sorted by name; lists become tuples."""
+    return tuple(sorted((name, _plain(value)) for name, value in values.items()))
+
+
+def _plain(value: Any) -> Any:
+    return tuple(_plain(item) for item in value) if isinstance(value, (list, tuple)) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One head and how it is trained.
+
+    head     name in the table of heads
+    hyper    hyper-parameters that differ from the head's defaults
+    recipe   every field of the recipe; empty where the head has nothing to train
+    frozen   stands on a frozen trunk ('>'); False for a first stage and after '>>'
+    content  digest of the head's file where it lies outside the tree, else empty
+    protocol name of the recipe with what was changed in it, for people; not part of the identity
+    """
+
+    head: str
+    hyper: Pairs = ()
+    recipe: Pairs = ()
+    frozen: bool = False
+    content: str = ""
+    protocol: str = field(default="", compare=False)
+
+    @property
+    def label(self) -> str:
+        """The head with its hyper-parameters: 'dl2pa dim=50'."""
+        return " ".join([self.head, *(f"{name}={_show(value)}" for name, value in self.hyper)])
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One training: data, backbone, one or more stages, seed.
+
+    data      name, ratio, profile, largest, validation, subset_seed, groups, folder
+    backbone  name and options
+    stages    heads in order; all but the last belong to the trunk
+    seed      of training: an int, or pairs of the four streams backbone, head, order, augment
+    """
+
+    data: Pairs
+    backbone: Pairs
+    stages: tuple[Stage, ...]
+    seed: int | Pairs
+
+    @property
+    def key(self) -> str:
+        """Identity: 16 hexadecimal digits."""
+        text = json.dumps([PROTOCOL, self.plain()], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """For people: 'cifar100 1:100 · resnet32 · psc > ncm · seed 3'."""
+        parts = [self.material, self.network, self.method]
+        if " " in self.stages[0].protocol:  # only a changed recipe is worth the room
+            parts.append(self.stages[0].protocol)
+        return " · ".join([*parts, f"seed {self.seed_label}"])
+
+    @property
+    def trunk(self) -> "Cell | None":
+        """The cell that this one stands on, an ordinary cell at the same seed; None for one stage."""
+        return replace(self, stages=self.stages[:-1]) if len(self.stages) > 1 else None
+
+    @property
+    def material(self) -> str:
+        """Data set and imbalance: 'cifar100 1:100'; what is not the canonical choice is named."""
+        data = dict(self.data)
+        name = str(data["name"]) + (f" {data['folder']}" if data.get("folder") else "")
+        usual = {"profile": "exponential", "validation": 0.0, "subset_seed": 0, "groups": "kang"}
+        extra = [f"{k}={data[k]}" for k in usual if k in data and data[k] != usual[k]]
+        return " ".join([name, f"1:{data.get('ratio', 1.0):g}", *extra])
+
+    @property
+    def network(self) -> str:
+        """Backbone with its options: 'resnet32 channels=32'."""
+        options = [f"{name}={_show(value)}" for name, value in self.backbone if name != "name"]
+        return " ".join([str(dict(self.backbone)["name"]), *options])
+
+    @property
+    def method(self) -> str:
+        """The heads, with arrows: 'psc > ncm'."""
+        text = self.stages[0].label
+        for stage in self.stages[1:]:
+            text += f" {'>' if stage.frozen else '>>'} {stage.label}"
+        return text
+
+    @property
+    def seed_label(self) -> str:
+        """The seed: '3', or 'backbone=0 order=3 …'."""
+        if isinstance(self.seed, int):
+            return str(self.seed)
+        return " ".join(f"{name}={value}" for name, value in self.seed)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything that changes the number, as plain values: what `key` hashes."""
+        return {
+            "data": _lists(self.data),
+            "backbone": _lists(self.backbone),
+            "stages": [
+                {
+                    "head": stage.head,
+                    "hyper": _lists(stage.hyper),
+                    "recipe": _lists(stage.recipe),
+                    "frozen": stage.frozen,
+                    "content": stage.content,
+                }
+                for stage in self.stages
+            ],
+            "seed": self.seed if isinstance(self.seed, int) else _lists(self.seed),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """`plain` with what people read, for the record on disk."""
+        names = [stage.protocol for stage in self.stages]
+        return {**self.plain(), "protocols": names, "protocol": PROTOCOL, "label": self.label}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Cell":
+        """Read back what `to_json` gave."""
+        protocols = values.get("protocols") or [""] * len(values["stages"])
+        stages = tuple(
+            Stage(
+                head=stage["head"],
+                hyper=freeze(stage["hyper"]),
+                recipe=freeze(stage["recipe"]),
+                frozen=stage["frozen"],
+                content=stage["content"],
+                protocol=protocol,
+            )
+            for stage, protocol in zip(values["stages"], protocols, strict=True)
+        )
+        seed = values["seed"]
+        return cls(
+            data=freeze(values["data"]),
+            backbone=freeze(values["backbone"]),
+            stages=stages,
+            seed=seed if isinstance(seed, int) else freeze(seed),
+        )
+
+
+def _lists(pairs: Pairs) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in pairs}
+
+
+def _show(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,230 @@
+"""What is missing, in which order, and how long it will take.
+
+Refuses what cannot be trained before anything is: unknown heads and options, unmet needs, heads
+that do not fit the problem. Torch comes in through the table of heads that is handed in.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from benchmark.planning.cell import Cell, Stage, freeze
+from benchmark.planning.recipes import RECIPES
+from benchmark.planning.suite import suggest
+from benchmark.records.record import Record, Torn
+from heads.base import Head, Needs, Problem
+
+DONE = ("done", "diverged")
+
+
+class Unmet(ValueError):
+    """A cell needs what is not here (word vectors, say); `--skip-missing` declines it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A cell and where it stands.
+
+    state    missing · running · done · failed · diverged · declined · changed · torn
+    reason   why it is declined, failed, changed or torn
+    seconds  predicted, None while nothing like it has been trained
+    """
+
+    cell: Cell
+    state: str
+    reason: str = ""
+    seconds: float | None = None
+    asked: bool = True  # False: a trunk that others stand on
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The table of heads, with the digest of each head's source file and, for heads in a file
+    outside the tree, that digest again as content of the cell's identity."""
+
+    heads: Mapping[str, type[Head]]
+    digests: Mapping[str, str]
+    outside: Mapping[str, str]
+
+    def needs(self, stage: Stage) -> Needs:
+        """What a stage's head asks of the apparatus."""
+        return self.heads[stage.head].needs(**dict(stage.hyper))
+
+
+def complete(cell: Cell, registry: Registry, largest: Callable[[str], int | None]) -> Cell:
+    """The cell in its one canonical form, so that equal work has equal keys.
+
+    Hyper-parameters that repeat a head's default are dropped, whole numbers become floats where
+    the default is one, the data set's own largest class is written out, and a head that has
+    nothing to train carries no recipe.
+
+    Raises ValueError: unknown head, hyper-parameter or recipe, or an unmet need, in one sentence.
+    """
+    data = dict(cell.data)
+    if data["largest"] is None:
+        data["largest"] = largest(data["name"])
+    stages = []
+    for position, stage in enumerate(cell.stages):
+        head = _head(stage.head, registry)
+        hyper = _canonical(stage, head)
+        stage = replace(stage, hyper=hyper, content=registry.outside.get(stage.head, ""))
+        needs = registry.needs(stage)
+        if not needs.trains:
+            stage = replace(stage, recipe=(), protocol="")
+        _met(stage, needs, position, cell)
+        stages.append(stage)
+    return replace(cell, data=freeze(data), stages=tuple(stages))
+
+
+def _head(name: str, registry: Registry) -> type[Head]:
+    if name not in registry.heads:
+        raise ValueError(
+            f"unknown head {name!r}. {suggest(name, registry.heads)}"
+            f"Heads: {', '.join(sorted(registry.heads))}."
+        )
+    return registry.heads[name]
+
+
+def hyperparameters(head: type[Head]) -> dict[str, Any]:
+    """A head's hyper-parameters with their defaults, from its constructor."""
+    parameters = inspect.signature(head).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _canonical(stage: Stage, head: type[Head]) -> tuple[tuple[str, Any], ...]:
+    defaults = hyperparameters(head)
+    kept = {}
+    for name, value in stage.hyper:
+        if name not in defaults:
+            known = ", ".join(sorted(defaults)) or "none"
+            raise ValueError(
+                f"head {stage.head!r} has no option {name!r}. {suggest(name, defaults)}"
+                f"Options: {known}."
+            )
+        default = defaults[name]
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if isinstance(default, (bool, int, float, str)) and not _alike(default, value):
+            raise ValueError(
+                f"option {name!r} of head {stage.head!r} must be {_noun(default)}, "
+                f"got {value!r}. Its default is {default!r}."
+            )
+        if value != default:
+            kept[name] = value
+    return freeze(kept)
+
+
+def _alike(default: Any, value: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, type(default))
+
+
+def _noun(default: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names[type(default)]
+
+
+def _met(stage: Stage, needs: Needs, position: int, cell: Cell) -> None:
+    if needs.frozen and not stage.frozen:
+        raise ValueError(
+            f"{stage.head} stands on a finished backbone, but nothing freezes one before it "
+            f"in {cell.method!r}. Write 'psc > {stage.head}'."
+        )
+    if needs.trains and not stage.recipe:
+        raise ValueError(
+            f"{stage.head} after an arrow is trained with the recipe of its own name, and there is "
+            f"none. Write {stage.head}@RECIPE; recipes: {', '.join(sorted(RECIPES))}."
+        )
+    if not needs.mixup and dict(stage.recipe).get("mixup"):
+        raise ValueError(
+            f"{stage.head} cannot be trained with recipe {stage.protocol!r}: its loss compares "
+            "whole images, so a mixed image has no label. "
+            f"Set recipe.mixup=0, or take {stage.head} out of the suite."
+        )
+    if needs.words:
+        raise Unmet(
+            f"{stage.head} needs one word vector per class name, and none were given. "
+            f"Take {stage.head} out of the suite, or run with --skip-missing."
+        )
+    for asked, what in (
+        (needs.experts > 1, f"a backbone with {needs.experts} experts"),
+        (needs.teacher, "a moving average of the backbone"),
+        (needs.source is not None, "the class vectors of another trained cell"),
+    ):
+        if asked:
+            raise ValueError(
+                f"{stage.head} asks for {what}, which this version does not offer. "
+                f"Take {stage.head} out of the suite."
+            )
+
+
+def fits(cell: Cell, problem: Callable[[Cell, int], Problem], registry: Registry) -> None:
+    """Build each head of a cell once, on a stand-in problem, so that bad values show now.
+
+    problem  gives the problem of a cell for a feature width; 0 is the backbone's own
+
+    Raises ValueError: the head's own sentence.
+    """
+    width = 0
+    for stage in cell.stages:
+        head = registry.heads[stage.head](problem(cell, width), **dict(stage.hyper))
+        width = head.dim
+
+
+def with_trunks(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
+    """Cells and the trunks that they stand on, trunks first; True where the cell was asked for."""
+    asked = {cell.key for cell in cells}
+    ordered: dict[str, tuple[Cell, bool]] = {}
+
+    def add(cell: Cell) -> None:
+        if cell.trunk is not None:
+            add(cell.trunk)
+        ordered.setdefault(cell.key, (cell, cell.key in asked))
+
+    for cell in cells:
+        add(cell)
+    return sorted(ordered.values(), key=lambda pair: len(pair[0].stages))
+
+
+def state(
+    cell: Cell, record: Record, registry: Registry, images: str | None
+) -> tuple[str, str]:
+    """Where a cell stands, with the reason.
+
+    images  digest of the data set as it lies here, None if it was not looked at
+    """
+    try:
+        result = record.result()
+    except Torn as error:
+        return "torn", str(error)
+    if result is None:
+        failure = record.failure()
+        return ("failed", failure["reason"]) if failure else ("missing", "")
+    for stage in cell.stages:
+        if result["digests"]["heads"].get(stage.head) != registry.digests[stage.head]:
+            return "changed", f"the source of {stage.head} changed after this cell was trained"
+    if images is not None and result["digests"]["images"] != images:
+        return "changed", "the images changed after this cell was trained"
+    return str(result["state"]), ""
+
+
+def predict(cell: Cell, finished: Sequence[Mapping[str, Any]], images: int) -> float | None:
+    """Seconds that a cell will take, from finished results on the same backbone and precision.
+
+    finished  results of other cells: backbone, precision, seconds, examples seen in training
+    images    training images of this cell
+    """
+    recipe = dict(cell.stages[-1].recipe)
+    rates = [
+        past["seconds"] / max(past["seen"], 1)
+        for past in finished
+        if past["network"] == cell.network
+        and past["precision"] == recipe.get("precision", "")
+        and past["pixels"] == dict(cell.data)["name"]
+    ]
+    if not rates:
+        return None
+    rates.sort()
+    return rates[len(rates) // 2] * images * int(recipe.get("epochs", 1))

@@ -1,0 +1,169 @@
+"""Recipes: how a stage is trained, and where every number comes from.
+
+Milestones and warm-up are fractions of the run, so that a shortened run is the same run in small.
+
+Sources.
+    DL2PA   Ebrahimi et al., CVPR 2024, arXiv:2403.16937, and its released configurations
+    HPN     Mettes, van der Pol, Snoek, NeurIPS 2019, arXiv:1901.10514, released code (hpn_cifar.py)
+    LDAM    Cao et al., NeurIPS 2019, arXiv:1906.07413, released code (cifar_train.py)
+    ETF     Yang et al., NeurIPS 2022, arXiv:2203.09081, released code
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from benchmark.planning.cell import Pairs, freeze
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Recipe(BaseModel):
+    """How a stage is trained. Every field is part of the cell's identity.
+
+    epochs, batch   length in epochs; images per step
+    lr, momentum, nesterov, weight_decay   SGD, decay on all parameters as in every source above
+    schedule        step: times gamma at each milestone · cosine: to zero · constant
+    warmup          fraction of the run; the rate climbs in `warmup_stairs` equal steps to lr
+    mixup           alpha of Beta(alpha, alpha), one draw a batch; 0: none
+    augment         none · crop · crop_flip, with `padding` pixels of black around the image
+    precision       of the backbone: float32 · bf16 (autocast); heads always compute in float32
+    normalise       dataset: its own constants · cifar10: those constants for whatever data
+    drop_last       leave out the last, smaller batch of an epoch
+    oracle          test accuracy every n epochs, for the column of the best test epoch; 0: off
+    flip            a column with scores averaged over the image and its mirror image
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    momentum: Fraction = 0.9
+    nesterov: bool = False
+    weight_decay: float = Field(ge=0)
+    schedule: Literal["step", "cosine", "constant"]
+    milestones: tuple[Fraction, ...] = ()
+    gamma: float = Field(default=0.1, gt=0)
+    warmup: Fraction = 0.0
+    warmup_stairs: int = Field(default=1, ge=1)
+    mixup: float = Field(default=0.0, ge=0)
+    augment: Literal["none", "crop", "crop_flip"] = "crop_flip"
+    padding: int = Field(default=4, ge=0)
+    precision: Literal["float32", "bf16"]
+    normalise: Literal["dataset", "cifar10"] = "dataset"
+    drop_last: bool = False
+    oracle: int = Field(default=0, ge=0)
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_steps(self) -> "Recipe":
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(
+                "milestones and schedule 'step' belong together, "
+                f"got schedule {self.schedule!r} with milestones {list(self.milestones)}"
+            )
+        return self
+
+    def pairs(self) -> Pairs:
+        """Every field, for a cell."""
+        return freeze(self.model_dump())
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A recipe and, in a sentence, where it comes from."""
+
+    recipe: Recipe
+    source: str
+
+
+_LONG_TAIL = Recipe(
+    epochs=200,  # DL2PA sec. 7.2; LDAM, ETF
+    batch=128,  # LDAM, ETF, DL2PA configurations
+    lr=0.1,  # the same
+    momentum=0.9,  # the same
+    weight_decay=2e-4,  # the same; on batch norm and biases too
+    schedule="step",
+    milestones=(0.8, 0.9),  # after 160 and 180 of 200 epochs: ETF and DL2PA configurations
+    gamma=0.1,  # ETF and DL2PA (LDAM's own code has 0.01)
+    warmup=0.025,  # 5 of 200 epochs, ETF and DL2PA code
+    warmup_stairs=5,  # lr * e / 5 in epoch e = 1 … 5, the same
+    mixup=1.0,  # DL2PA sec. 7.2; ETF configurations
+    augment="crop_flip",  # the same
+    padding=4,  # the same
+    precision="bf16",  # ours: images of 32 pixels and more
+)
+
+_BALANCED = Recipe(
+    epochs=250,  # HPN; DL2PA sec. 7.1
+    batch=128,  # the same
+    lr=0.01,  # the same: belongs to the sum over the batch of (1 - cos)^2
+    momentum=0.9,  # the same
+    weight_decay=1e-4,  # the same
+    schedule="step",
+    milestones=(0.4, 0.8),  # epochs 100 and 200 of 250, counted from 0: HPN, DL2PA
+    gamma=0.1,  # the same
+    augment="crop_flip",  # the same
+    padding=4,  # the same
+    precision="bf16",  # ours: images of 32 pixels and more
+)
+
+_QUICK = Recipe(
+    epochs=30,  # ours: two to three seconds a cell on one core
+    batch=64,  # ours
+    lr=0.1,  # as long_tail_200, whose loss scale (half the mean) the quick suite uses
+    momentum=0.9,  # the same
+    weight_decay=5e-4,  # ours
+    schedule="cosine",  # ours
+    warmup=0.1,  # ours
+    warmup_stairs=3,  # ours
+    augment="crop",  # a mirrored digit is no digit
+    padding=1,  # ours: an eighth of the image, as 4 pixels of 32
+    precision="float32",
+)
+
+RECIPES: Mapping[str, Named] = {
+    "quick": Named(_QUICK, "ours, for 8x8 digits in seconds"),
+    "long_tail_200": Named(_LONG_TAIL, "DL2PA sec. 7.2 and ETF, released configurations; last epoch"),
+    "long_tail_200_released": Named(
+        _LONG_TAIL.model_copy(update={"oracle": 1, "normalise": "cifar10"}),
+        "as long_tail_200, with the CIFAR-10 constants for all data and the best test epoch beside",
+    ),
+    "balanced_250": Named(_BALANCED, "HPN and DL2PA sec. 7.1, released configurations; last epoch"),
+    "balanced_250_released": Named(
+        _BALANCED.model_copy(update={"oracle": 1}),
+        "as balanced_250, with the best test epoch, which the released code reports, beside",
+    ),
+}
+
+
+def recipe(name: str, changes: Mapping[str, Any]) -> tuple[Recipe, str]:
+    """Give a named recipe with some fields changed, and its name for people.
+
+    Raises ValueError for an unknown name, with a suggestion; pydantic's ValidationError for fields.
+    """
+    if name not in RECIPES:
+        near = get_close_matches(name, RECIPES, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown recipe {name!r}. {hint}Recipes: {', '.join(sorted(RECIPES))}.")
+    base = RECIPES[name].recipe
+    if not changes:
+        return base, name
+    changed = Recipe.model_validate({**base.model_dump(), **changes})
+    fields = base.model_dump()
+    different = [
+        f"{field}={_show(value)}"
+        for field, value in changed.model_dump().items()
+        if value != fields[field]
+    ]
+    return changed, " ".join([name, *different])
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "/".join(_show(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,402 @@
+"""A suite is a comment and a list of blocks; each block is a product.
+
+    data, backbone, recipe, head, seeds     in a block, lists multiply and mappings are records
+    a > b      freeze the backbone and a's embed, go on with b
+    a >> b     go on with b without freezing
+    head@name  trained with that recipe; a stage after an arrow takes, without @, the recipe that
+               bears its head's name, the first stage the block's
+
+Form only: which heads, data sets and backbones exist is the plan's business. A list inside a list
+is one value (`milestones: [[0.5, 0.75]]`). docs/suites.md is the grammar for users.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from benchmark.planning.cell import Cell, Pairs, Stage, freeze
+from benchmark.planning.recipes import RECIPES, recipe
+
+SUITES = Path(__file__).resolve().parent.parent / "suites"
+BLOCK = ("data", "backbone", "recipe", "head", "seeds")
+STREAMS = ("backbone", "head", "order", "augment")
+_ARROW = re.compile(r"\s*(>>|>)\s*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Data(BaseModel):
+    """Which images, and how many of each class.
+
+    name         data set; folder: the tree under the data root, for image_folder
+    ratio        images of the largest class over those of the smallest; 1 is balanced
+    profile      exponential (the field's canonical one) · step · pareto
+    largest      images of the largest class; the data set's own if not given
+    validation   share of each class set aside before the profile is computed, for searches
+    subset_seed  of the canonical subset; 0 as in all released code
+    groups       rule for many, medium, few: kang (> 100, < 20) · at_least_100 · dl2pa_index
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    ratio: float = Field(default=1.0, ge=1, allow_inf_nan=False)
+    profile: Literal["exponential", "step", "pareto"] = "exponential"
+    largest: Annotated[int, Field(ge=1)] | None = None
+    validation: float = Field(default=0.0, ge=0, lt=1)
+    subset_seed: int = Field(default=0, ge=0, lt=2**32)
+    groups: Literal["kang", "at_least_100", "dl2pa_index"] = "kang"
+    folder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A question: its name, the comment that states it, and its cells as written."""
+
+    name: str
+    comment: str
+    cells: tuple[Cell, ...]
+
+
+def names() -> tuple[str, ...]:
+    """Suites that come with the benchmark."""
+    return tuple(sorted(path.stem for path in SUITES.glob("*.yaml")))
+
+
+def read(name: str, changes: Sequence[str] = ()) -> Suite:
+    """Read a suite by name, or by path of a YAML file, with `--set`-style changes applied.
+
+    changes  'recipe.epochs=30', 'seeds=[0]', 'data.largest=100', 'head.dl2pa.momentum=0.9'
+
+    Raises ValueError: one sentence that names the file, the block, and what is wrong.
+    """
+    path = _find(name)
+    text = path.read_text(encoding="utf-8")
+    try:
+        blocks = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise ValueError(
+            f"{path.name}{line} is not YAML: {getattr(error, 'problem', None) or error}. "
+            "Mend the file; docs/suites.md shows the grammar."
+        ) from None
+    if not isinstance(blocks, list) or not blocks:
+        raise ValueError(
+            f"{path.name} must be a list of blocks ('- data: …'), got {_kind(blocks)}. "
+            "Start the first block with '- data:'."
+        )
+    cells: dict[str, Cell] = {}
+    matched: set[str] = set()
+    for number, block in enumerate(blocks, start=1):
+        where = f"{path.name}, block {number}"
+        for cell in _cells(_changed(_checked(block, where), changes, matched, where), where):
+            cells.setdefault(cell.key, cell)
+    for change in changes:
+        if change not in matched:
+            raise ValueError(
+                f"--set {change!r} changes nothing in suite {path.stem}: it has no such head or "
+                f"recipe. Name one that the suite uses."
+            )
+    comment = "\n".join(
+        line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")
+    )
+    return Suite(path.stem, comment, tuple(cells.values()))
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """'Did you mean …? ' where something known is near, else nothing."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def _find(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ValueError(f"no suite file {name!r}. Give the path of a YAML file.")
+        return path
+    path = SUITES / f"{name}.yaml"
+    if name not in names():
+        raise ValueError(
+            f"unknown suite {name!r}. {suggest(name, names())}"
+            f"Suites: {', '.join(names())}; or the path of a YAML file."
+        )
+    return path
+
+
+def _checked(block: Any, where: str) -> dict[str, Any]:
+    if not isinstance(block, dict):
+        raise ValueError(f"{where} must be a mapping, got {_kind(block)}. Keys: {', '.join(BLOCK)}.")
+    for key in block:
+        if key not in BLOCK:
+            raise ValueError(
+                f"{where}: unknown key {key!r}. {suggest(str(key), BLOCK)}Keys: {', '.join(BLOCK)}."
+            )
+    for key in BLOCK:
+        if key not in block:
+            raise ValueError(f"{where}: {key!r} is missing. A block has {', '.join(BLOCK)}.")
+    return dict(block)
+
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block with the changes that reach inside a name: heads' and recipes' own fields."""
+
+    values: dict[str, Any]
+    heads: dict[str, dict[str, Any]]
+    recipes: dict[str, dict[str, Any]]
+
+
+def _changed(
+    block: dict[str, Any], changes: Sequence[str], matched: set[str], where: str
+) -> _Block:
+    heads: dict[str, dict[str, Any]] = {}
+    recipes: dict[str, dict[str, Any]] = {}
+    for change in changes:
+        path, equals, text = change.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys) or keys[0] not in BLOCK:
+            raise ValueError(
+                f"--set {change!r} is not FIELD=VALUE of a suite. {suggest(keys[0], BLOCK)}"
+                f"Fields begin with {', '.join(BLOCK)}: --set recipe.epochs=30."
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {change!r}: the value is not YAML. Quote it.") from None
+        if len(keys) == 1:
+            block[keys[0]] = value
+            matched.add(change)
+        elif len(keys) == 2 and keys[0] == "data" and isinstance(block["data"], dict):
+            block["data"] = {**block["data"], keys[1]: value}
+            matched.add(change)
+        elif len(keys) == 2 and keys[0] in ("data", "backbone", "recipe"):
+            block[keys[0]] = [_with(item, keys[1], value) for item in _listed(block[keys[0]])]
+            matched.add(change)
+        elif len(keys) == 3 and keys[0] in ("head", "recipe"):
+            kept = heads if keys[0] == "head" else recipes
+            kept.setdefault(keys[1], {})[keys[2]] = value
+            if _mentions(block, keys[0], keys[1]):
+                matched.add(change)
+        else:
+            raise ValueError(
+                f"--set {change!r} is too deep or too shallow for {keys[0]!r} ({where}). "
+                "Forms: data.FIELD, backbone.OPTION, recipe.FIELD, recipe.NAME.FIELD, "
+                "head.NAME.OPTION, seeds=[0]."
+            )
+    return _Block(block, heads, recipes)
+
+
+def _with(item: Any, key: str, value: Any) -> Any:
+    """One named thing, 'name' or {name: {…}} (or a data record), with one more option."""
+    if isinstance(item, str):
+        return {item: {key: value}}
+    if isinstance(item, dict) and "name" in item:
+        return {**item, key: value}
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, options),) = item.items()
+        return {name: {**(options or {}), key: value}}
+    return item  # not a form that exists: said when the block is read
+
+
+def _mentions(block: Mapping[str, Any], field: str, name: str) -> bool:
+    words = _NAME.findall(f"{block['head']} {block['recipe']}" if field == "recipe" else "")
+    return name in words or (field == "head" and name in _NAME.findall(str(block["head"])))
+
+
+
+def _cells(block: _Block, where: str) -> Iterator[Cell]:
+    values = block.values
+    data = [_data(record, where) for record in _expand(values["data"])]
+    backbones = [_named(item, f"{where}: backbone") for item in _each(values["backbone"], where)]
+    recipes = [_named(item, f"{where}: recipe") for item in _each(values["recipe"], where)]
+    pipes = [pipe for item in _listed(values["head"]) for pipe in _pipes(item, block, where)]
+    seeds = [_seed(item, where) for item in _listed(values["seeds"])]
+    for each, (backbone, options), (name, changes), pipe, seed in product(
+        data, backbones, recipes, pipes, seeds
+    ):
+        stages = tuple(
+            _stage(part, position, name, changes, block.recipes, where)
+            for position, part in enumerate(pipe)
+        )
+        yield Cell(each, freeze({**options, "name": backbone}), stages, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    head: str
+    recipe: str | None
+    hyper: Pairs
+    frozen: bool
+
+
+def _stage(
+    part: _Part,
+    position: int,
+    default: str,
+    changes: Mapping[str, Any],
+    by_name: Mapping[str, Mapping[str, Any]],
+    where: str,
+) -> Stage:
+    first = position == 0 and part.recipe is None
+    name = part.recipe or (default if first else part.head)
+    own = {**(changes if first else {}), **by_name.get(name, {})}
+    if name not in RECIPES and not first and part.recipe is None:
+        return Stage(part.head, part.hyper, frozen=part.frozen)  # right where nothing is trained
+    try:
+        chosen, label = recipe(name, own)
+    except ValidationError as error:
+        raise ValueError(_sentence(error, f"{where}: recipe {name}", _fields(name))) from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return Stage(part.head, part.hyper, chosen.pairs(), part.frozen, protocol=label)
+
+
+def _fields(name: str) -> list[str]:
+    return list(RECIPES[name].recipe.model_dump())
+
+
+def _data(record: Any, where: str) -> Pairs:
+    if isinstance(record, str):
+        record = {"name": record}
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"{where}: data must be a record such as {{name: cifar10, ratio: 100}}, "
+            f"got {_kind(record)}. Give at least a name."
+        )
+    try:
+        return freeze(Data.model_validate(record).model_dump())
+    except ValidationError as error:
+        raise ValueError(_sentence(error, f"{where}: data", list(Data.model_fields))) from None
+
+
+def _pipes(item: Any, block: _Block, where: str) -> Iterator[tuple[_Part, ...]]:
+    """All pipes that one element of `head` stands for: its hyper-parameters multiply."""
+    tokens: list[Any] = []
+    for piece in item if isinstance(item, list) else [item]:
+        if isinstance(piece, str):
+            words = [word for word in _ARROW.split(piece.strip()) if word]
+            if tokens and words and words[0] not in (">", ">>") and tokens[-1] not in (">", ">>"):
+                tokens.append(">")  # elements of a list follow each other on a frozen trunk
+            tokens.extend(words)
+        else:
+            if tokens and tokens[-1] not in (">", ">>"):
+                tokens.append(">")
+            tokens.append(piece)
+    heads, arrows = tokens[::2], tokens[1::2]
+    if len(heads) != len(arrows) + 1 or any(arrow not in (">", ">>") for arrow in arrows):
+        raise ValueError(
+            f"{where}: head {item!r} is not a pipe. "
+            "Write 'psc', 'psc > ncm', 'a >> b' or [psc, {ncm: {transform: l2n}}]."
+        )
+    choices = [
+        [(name, hyper) for name, hyper in _heads(head, block.heads, where)] for head in heads
+    ]
+    for combination in product(*choices):
+        parts = []
+        for position, (name, hyper) in enumerate(combination):
+            head, _, named = name.partition("@")
+            frozen = position > 0 and arrows[position - 1] == ">"
+            parts.append(_Part(head, named or None, freeze(hyper), frozen))
+        yield tuple(parts)
+
+
+def _heads(
+    item: Any, changes: Mapping[str, Mapping[str, Any]], where: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(item, str):
+        item = {item: {}}
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ValueError(
+            f"{where}: a head is a name or {{name: {{option: value}}}}, got {item!r}. "
+            "Write one name with its options indented below it."
+        )
+    ((name, options),) = item.items()
+    head, at, named = str(name).partition("@")
+    if not _NAME.fullmatch(head) or (at and not _NAME.fullmatch(named)):
+        raise ValueError(f"{where}: {name!r} is not a head or head@recipe. Use letters, digits, _.")
+    if options is not None and not isinstance(options, dict):
+        raise ValueError(
+            f"{where}: the options of head {name!r} must be a record, got {_kind(options)}. "
+            f"Write {{{name}: {{option: value}}}}."
+        )
+    for hyper in _expand({**(options or {}), **changes.get(head, {})}):
+        yield str(name), hyper
+
+
+def _seed(item: Any, where: str) -> int | Pairs:
+    if isinstance(item, int) and not isinstance(item, bool) and item >= 0:
+        return item
+    if isinstance(item, dict) and set(item) == set(STREAMS):
+        if all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in item.values()):
+            return freeze(item)
+    raise ValueError(
+        f"{where}: seeds holds {item!r}, which is no seed. "
+        f"Give integers from 0, or records of {', '.join(STREAMS)}."
+    )
+
+
+def _each(value: Any, where: str) -> Iterator[Any]:
+    for item in _listed(value):
+        if isinstance(item, dict) and len(item) == 1:
+            ((name, options),) = item.items()
+            for record in _expand(options or {}):
+                yield {name: record}
+        else:
+            yield item
+
+
+def _named(item: Any, where: str) -> tuple[str, dict[str, Any]]:
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, dict) and len(item) == 1:
+        ((name, options),) = item.items()
+        if isinstance(options, dict):
+            return str(name), options
+    raise ValueError(
+        f"{where} is a name or {{name: {{option: value}}}}, got {item!r}. "
+        "Write one name with its options indented below it."
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _expand(value: Any) -> Iterator[Any]:
+    """Lists multiply, mappings are records; a list inside a list is one value."""
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, list):
+                yield tuple(item)
+            else:
+                yield from _expand(item)
+    elif isinstance(value, dict):
+        for combination in product(*(list(_expand(item)) for item in value.values())):
+            yield dict(zip(value, combination, strict=True))
+    else:
+        yield value
+
+
+def _sentence(error: ValidationError, where: str, known: Sequence[str]) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key {field!r}. {suggest(field, known)}Keys: {', '.join(known)}."
+    if first["type"] == "missing":
+        return f"{where}: {field!r} is missing. Add it; keys: {', '.join(known)}."
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if not field else f", got {first['input']!r}"
+    return f"{where}{'.' + field if field else ''}: {message}{given}. Change the value."
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -1,0 +1,97 @@
+"""One pass over a split -> scores; scores and features -> Verdict. Nothing here trains or selects."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.training import metrics
+from datasets.base import Material
+from heads.base import Head
+
+Passes = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a pass over a split gives: embedding (examples, dim), scores (examples, classes),
+    labels (examples,)."""
+
+    embedding: Tensor
+    scores: Tensor
+    labels: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """Share of examples whose largest score is the label's."""
+        return float((self.scores.argmax(dim=1) == self.labels).double().mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Measured at the last epoch: numbers by name, and arrays worth keeping."""
+
+    metrics: dict[str, float]
+    arrays: dict[str, np.ndarray]
+
+
+@torch.no_grad()
+def see(look: Callable[[Tensor], Tensor], head: Head, batches: Iterable[tuple[Tensor, Tensor]]) -> Seen:
+    """Embeddings, scores and labels of a split, in order."""
+    embeddings, scores, labels = [], [], []
+    for images, own in batches:
+        embedding = head.embed(look(images))
+        embeddings.append(embedding)
+        scores.append(head.score(embedding))
+        labels.append(own)
+    return Seen(torch.cat(embeddings), torch.cat(scores), torch.cat(labels))
+
+
+@torch.no_grad()
+def features(
+    look: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Features (examples, width) and labels (examples,) of a split, in order."""
+    pairs = [(look(images), labels) for images, labels in batches]
+    return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+
+
+@torch.no_grad()
+def judge(look: Callable[[Tensor], Tensor], head: Head, material: Material, test: Passes, train: Passes, *, flip: bool) -> Verdict:
+    """Accuracy by class and group, calibration and collapse of a finished cell.
+
+    test, train  each call gives a fresh pass over the split, in order, without augmentation
+    flip         also with scores averaged over each image and its mirror image
+    """
+    classes = len(material.counts)
+    seen = see(look, head, test())
+    predicted = seen.scores.argmax(dim=1)
+    table = metrics.confusion(predicted, seen.labels, classes)
+    per_class = metrics.by_class(table)
+    numbers = {
+        "accuracy": seen.accuracy,
+        **metrics.by_group(per_class, material.groups),
+        "top5": metrics.top(seen.scores, seen.labels, 5),
+        "ece": metrics.calibration_error(seen.scores, seen.labels),
+    }
+    learned = see(look, head, train())
+    vectors = head.class_vectors()
+    numbers["train_accuracy"] = learned.accuracy
+    numbers |= metrics.collapse(
+        learned.embedding, learned.labels, learned.scores, vectors, classes
+    )
+    if flip:
+        mirrored = see(lambda images: look(images.flip(-1)), head, test())
+        averaged = Seen(seen.embedding, seen.scores + mirrored.scores, seen.labels)
+        numbers["flip"] = averaged.accuracy
+    arrays = {"confusion": table, "per_class": per_class}
+    if vectors is not None:
+        arrays["class_vectors"] = vectors
+    if head.dim <= 3:
+        arrays |= {"embedding": seen.embedding, "labels": seen.labels}
+    for name, value in head.named_buffers():
+        if not value.is_floating_point() and value.dim():
+            arrays[f"head.{name}"] = value
+    return Verdict(numbers, {name: value.cpu().numpy() for name, value in arrays.items()})

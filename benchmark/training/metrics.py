@@ -1,0 +1,96 @@
+"""What is measured: pure functions of (scores, labels, counts).
+
+Accuracies are in [0, 1]. An empty group has no accuracy: NaN, printed as a dash.
+
+Sources.
+    groups  Kang et al. "Decoupling Representation and Classifier", ICLR 2020, arXiv:1910.09217:
+            the mean of per-class accuracies over a group of classes
+    ece     Guo et al. "On Calibration of Modern Neural Networks", ICML 2017, arXiv:1706.04599
+    nc1-4   Papyan, Han, Donoho. "Prevalence of neural collapse", PNAS 2020, arXiv:2008.08186
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+
+def top(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Share of examples whose label is among the k largest scores; NaN where classes <= k.
+
+    scores (examples, classes), labels (examples,)
+    """
+    if scores.shape[1] <= k:
+        return math.nan
+    best = scores.topk(k, dim=1).indices
+    return float((best == labels[:, None]).any(dim=1).double().mean())
+
+
+def confusion(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Counts, (classes, classes): row the true class, column the predicted one."""
+    cells = labels * classes + predicted
+    return torch.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def by_class(table: Tensor) -> Tensor:
+    """Accuracy of each class, (classes,), from a confusion table; NaN for a class without tests."""
+    return table.diagonal().double() / table.sum(dim=1).double()
+
+
+def by_group(per_class: Tensor, groups: Sequence[str]) -> dict[str, float]:
+    """Mean of per-class accuracies over many, medium and few classes (Kang et al. 2020)."""
+    result = {}
+    for name in ("many", "medium", "few"):
+        members = [i for i, group in enumerate(groups) if group == name]
+        result[name] = float(per_class[members].mean()) if members else math.nan
+    return result
+
+
+def calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error of softmax(scores) (Guo et al. 2017, equation 3).
+
+    bins  equal in width; 15, Guo et al. sec. 4
+    """
+    confidence, predicted = scores.double().softmax(dim=1).max(dim=1)
+    right = (predicted == labels).double()
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=scores.device)[1:-1]
+    where = one_hot(torch.bucketize(confidence, edges), bins).double()  # bins are (low, high]
+    gap = (where.T @ right - where.T @ confidence).abs()
+    return float(gap.sum() / len(labels))
+
+
+def collapse(
+    embedding: Tensor, labels: Tensor, scores: Tensor, vectors: Tensor | None, classes: int
+) -> dict[str, float]:
+    """Neural collapse on the training set (Papyan et al. 2020); each measure falls to 0.
+
+    embedding (examples, dim), labels (examples,), scores (examples, classes),
+    vectors (classes, dim) or None where the head has no class vectors
+
+    nc1  within-class scatter against between-class scatter: tr(Σ_W Σ_B⁺) / classes
+    nc2  how far class means are from a simplex: mean over pairs of |cos + 1/(classes - 1)|
+    nc3  class vectors against class means: ‖W/‖W‖ - M/‖M‖‖²
+    nc4  share of examples where the scores disagree with the nearest class mean
+    """
+    embedding = embedding.double()
+    member = one_hot(labels, classes).double()
+    size = member.sum(dim=0).clamp(min=1)
+    means = member.T @ embedding / size[:, None]
+    centred = means - means.mean(dim=0)
+    within = embedding - means[labels]
+    scatter = within.T @ within / len(labels)
+    between = centred.T @ centred / classes
+    nc1 = torch.trace(scatter @ torch.linalg.pinv(between, hermitian=True)) / classes
+    directions = normalize(centred, dim=1)
+    cosines = directions @ directions.T
+    pairs = ~torch.eye(classes, dtype=torch.bool, device=cosines.device)
+    nc2 = (cosines[pairs] + 1 / (classes - 1)).abs().mean()
+    nc3 = math.nan
+    if vectors is not None and vectors.shape == means.shape:
+        weight = vectors.double() - vectors.double().mean(dim=0)
+        nc3 = float((weight / weight.norm() - centred / centred.norm()).square().sum())
+    nearest = torch.cdist(embedding, means).argmin(dim=1)
+    nc4 = (nearest != scores.argmax(dim=1)).double().mean()
+    return {"nc1": float(nc1), "nc2": float(nc2), "nc3": nc3, "nc4": float(nc4)}

@@ -1,0 +1,441 @@
+"""One cell from start to finish: material, backbone, head, train, evaluate, record."""
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import benchmark.backbones as backbones
+from benchmark.planning.cell import Cell, Pairs
+from benchmark.planning.plan import Registry
+from benchmark.planning.recipes import Recipe
+from benchmark.records.record import Record, records
+from benchmark.training import checkpoint
+from benchmark.training.evaluate import features, judge, see
+from benchmark.training.points import keeper
+from benchmark.training.registry import registry
+from benchmark.training.streams import address, stream
+from benchmark.training.train import Diverged, Progress, Trunk, Watch, train
+from datasets import DATASETS
+from datasets.base import Material
+from datasets.loader import Batches, passes
+from heads.base import Head, Problem, Sweep
+
+EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and on what cells are trained; nothing of it belongs to a cell's identity."""
+
+    runs: Path
+    data_root: Path
+    registry: Registry
+    device: str = "cpu"
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ear:
+    """Who listens while a cell is trained.
+
+    pulse  called after each step with (step, steps)
+    epoch  called after each epoch with its row
+    stop   True: finish the step, save, raise Stopped
+    """
+
+    pulse: Callable[[int, int], None] = lambda step, steps: None
+    epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
+    """Train and evaluate a cell and write its record; gives its state, done or diverged.
+
+    Raises Busy (another process has it), Stopped (position saved), or whatever went wrong.
+    """
+    ear = ear or Ear()
+    record = Record(place.runs / cell.key)
+    torch.set_num_threads(place.threads)
+    with record.claim(_claim(place)):
+        done = record.result()  # another process may have finished it since it was planned
+        if done is not None:
+            return str(done["state"])
+        record.begin(cell)
+        job = _Job(cell, place, record)
+        try:
+            progress = job.train(ear)
+            job.finish(progress)
+        except Diverged as error:
+            job.diverged(error)
+            return "diverged"
+        finally:
+            if record.result() is not None:
+                checkpoint.clear(record.folder)
+    return "done"
+
+
+@lru_cache(maxsize=2)
+def material(data: Pairs, root: Path) -> Material:
+    """Images and counts of one data setting, kept in memory for the next cell."""
+    options = dict(data)
+    return DATASETS[options["name"]].load(options, root)
+
+
+def problem(
+    cell: Cell, stage: int, width: int, counts: Sequence[int], names: Sequence[str]
+) -> Problem:
+    """What the head of a stage may know."""
+    return Problem(
+        width=width,
+        counts=torch.tensor(counts),
+        names=tuple(names),
+        seed=address(_seed(cell), "head", stage),
+        points=keeper(len(counts)),
+    )
+
+
+def protocol(cell: Cell) -> Recipe:
+    """The recipe of the last stage that is trained: its precision and constants hold for all."""
+    for stage in reversed(cell.stages):
+        if stage.recipe:
+            return Recipe.model_validate(dict(stage.recipe))
+    raise ValueError(f"nothing in {cell.method!r} is trained. Put a head that trains before '>'.")
+
+
+class _Job:
+    """A cell in the making: its parts, built once."""
+
+    def __init__(self, cell: Cell, place: Place, record: Record):
+        self.cell, self.place, self.record = cell, place, record
+        self.material = material(cell.data, place.data_root)
+        self.stage = len(cell.stages) - 1
+        self.last = cell.stages[-1]
+        self.protocol = protocol(cell)
+        self.needs = place.registry.needs(self.last)
+        self.seed = _seed(cell)
+        self.memory = 0.0
+        backbone = _backbone(cell, self.material.train.images.shape[1])
+        heads = _heads(
+            cell, place.registry, backbone.width, self.material.counts, self.material.names
+        )
+        if cell.trunk is not None:
+            _fill(backbone, heads[:-1], Record(place.runs / cell.trunk.key).weights())
+        self.look = Trunk(
+            backbone, heads[:-1], frozen=self.last.frozen, precision=self.protocol.precision
+        ).to(place.device, memory_format=torch.channels_last)
+        self.head = heads[-1].to(place.device)
+
+    def train(self, ear: Ear) -> Progress:
+        """Prepare the head and train it, from where an earlier process stopped, if one did."""
+        resume = checkpoint.read(self.record.folder, self.cell.key)
+        if self.stage and resume is None:
+            self.look.eval()
+            known, labels = features(self.look, self.passes("train")())
+            with torch.no_grad():
+                self.head.prepare(known, labels, self.look.before[-1])
+        if not self.needs.trains:
+            return Progress()
+        watch = Watch(
+            epoch=partial(self.after_epoch, ear),
+            pulse=ear.pulse,
+            stop=ear.stop,
+            save=partial(checkpoint.write, self.record.folder, self.cell.key),
+        )
+        recipe = Recipe.model_validate(dict(self.last.recipe))
+        if self.place.device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats()
+        return train(
+            self.look,
+            self.head,
+            self.batches(recipe),
+            recipe,
+            seed=self.seed,
+            stage=self.stage,
+            sweep=self.sweep if self.needs.sweep else None,
+            watch=watch,
+            resume=resume,
+        )
+
+    def batches(self, recipe: Recipe) -> Batches:
+        """Training batches at this seed: the same for every head."""
+        mean, std = self.constants
+        return Batches(
+            self.material.train,
+            batch=recipe.batch,
+            mean=mean,
+            std=std,
+            augment=recipe.augment,
+            padding=recipe.padding,
+            views=self.needs.views,
+            drop_last=recipe.drop_last,
+            device=self.place.device,
+            order=lambda epoch: stream(self.seed, "order", self.stage, epoch),
+            augmentation=lambda epoch, step: stream(
+                self.seed, "augment", self.stage, epoch, step
+            ),
+        )
+
+    @property
+    def constants(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and standard deviation of the pixels, as the recipe has them."""
+        if self.protocol.normalise == "cifar10":
+            return DATASETS["cifar10"].mean, DATASETS["cifar10"].std
+        return self.material.mean, self.material.std
+
+    def passes(self, split: str) -> Callable[[], Any]:
+        """Fresh passes over a split, in order, without augmentation."""
+        mean, std = self.constants
+        return partial(
+            passes,
+            getattr(self.material, split),
+            batch=EVALUATION_BATCH,
+            mean=mean,
+            std=std,
+            device=self.place.device,
+        )
+
+    def sweep(self) -> Sweep:
+        """All training features in evaluation mode."""
+        return Sweep(*features(self.look, self.passes("train")()))
+
+    def after_epoch(self, ear: Ear, row: dict[str, Any]) -> dict[str, float]:
+        """What an epoch's row has beside the loss; whoever listens hears of it."""
+        extra = {"time": int(time.time() * 1000)}
+        if self.material.validation is not None:
+            seen = see(self.look, self.head, self.passes("validation")())
+            extra["validation"] = seen.accuracy
+        every = self.protocol.oracle
+        if every and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs):
+            extra["oracle"] = see(self.look, self.head, self.passes("test")()).accuracy
+        self.memory = max(self.memory, psutil.Process().memory_info().rss / 2**20)
+        ear.epoch({**row, **extra})
+        return extra
+
+    def finish(self, progress: Progress) -> None:
+        """Evaluate at the last epoch and write the result."""
+        self.look.eval()
+        self.head.eval()
+        verdict = judge(
+            self.look,
+            self.head,
+            self.material,
+            self.passes("test"),
+            self.passes("train"),
+            flip=self.protocol.flip,
+        )
+        numbers = dict(verdict.metrics)
+        oracle = [row["oracle"] for row in progress.curves if "oracle" in row]
+        if oracle:
+            numbers["oracle"] = max(oracle)
+        if progress.curves and "validation" in progress.curves[-1]:
+            numbers["validation"] = progress.curves[-1]["validation"]
+        self.record.write_curves(progress.curves)
+        result = {**self.facts(progress), "state": "done", "metrics": numbers}
+        self.record.finish(result, verdict.arrays, self.weights())
+
+    def diverged(self, error: Diverged) -> None:
+        """A diverged cell is a finding: recorded with its step, never averaged."""
+        result = {
+            **self.facts(Progress()),
+            "state": "diverged",
+            "metrics": {},
+            "diverged_step": error.step,
+        }
+        self.record.finish(result, {}, {})
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Backbone and all heads, as `_fill` reads them."""
+        modules = {"backbone": self.look.backbone}
+        modules |= {f"heads.{i}": head for i, head in enumerate([*self.look.before, self.head])}
+        return {
+            f"{prefix}.{name}": value.detach().cpu().numpy()
+            for prefix, module in modules.items()
+            for name, value in module.state_dict().items()
+        }
+
+    def facts(self, progress: Progress) -> dict[str, Any]:
+        """Everything of a result but what was measured on images."""
+        cell, place = self.cell, self.place
+        cuda = place.device.startswith("cuda")
+        memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else self.memory
+        return {
+            "size": {
+                "parameters": sum(
+                    p.numel() for module in (self.look, self.head) for p in module.parameters()
+                ),
+                "flops": self.flops(),
+                "width": int(self.look.backbone.width),
+                "dim": self.head.dim,
+                "classes": len(self.material.counts),
+                "train_images": len(self.material.train.labels),
+            },
+            "cost": {
+                "seconds": progress.seconds,
+                "images_per_second": progress.seen / progress.seconds if progress.seconds else 0.0,
+                "peak_memory_mb": memory,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "device": _device_name(place.device),
+                "threads": place.threads,
+            },
+            "seen": progress.seen,
+            "readings": progress.readings,
+            "counts": list(self.material.counts),
+            "groups": list(self.material.groups),
+            "names": list(self.material.names),
+            "constants": [list(part) for part in self.constants],
+            "trunk": cell.trunk.key if cell.trunk else None,
+            "digests": {
+                "images": self.material.digest,
+                "heads": {s.head: place.registry.digests[s.head] for s in cell.stages},
+            },
+            "versions": _versions(),
+            "commit": _commit(),
+        }
+
+    @torch.no_grad()
+    def flops(self) -> int:
+        """Of one image through trunk and head: two per multiply-add; normalisations not counted."""
+        image = torch.zeros(1, *self.material.train.images.shape[1:], device=self.place.device)
+        self.look.eval()
+        self.head.eval()
+        with FlopCounterMode(display=False) as counter:
+            self.head(self.look(image))
+        return int(counter.get_total_flops())
+
+
+class Trained(nn.Module):
+    """A finished cell, ready to use.
+
+    cell      what was trained
+    backbone, heads   its parts; all heads but the last only embed
+    result    metrics, counts, class names, cost, versions
+    """
+
+    def __init__(self, cell: Cell, backbone: nn.Module, heads: list[Head], result: dict[str, Any]):
+        """Take the parts as they are."""
+        super().__init__()
+        self.cell, self.result = cell, result
+        self.backbone, self.heads = backbone, nn.ModuleList(heads)
+        for name, values in zip(("mean", "std"), result["constants"], strict=True):
+            self.register_buffer(name, torch.tensor(values)[:, None, None])
+
+    def features(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> what the last head sees, (batch, width).
+
+        uint8 images are normalised as in training; float images must already be.
+        """
+        if images.dtype == torch.uint8:
+            images = (images.float() / 255 - self.mean) / self.std
+        features = self.backbone(images).float()
+        for head in self.heads[:-1]:
+            features = head.embed(features)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Scores, (batch, classes)."""
+        return self.heads[-1](self.features(images))
+
+
+def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
+    """Give back a finished cell; see `benchmark.load`.
+
+    files  heads outside the tree that the cell was trained with
+    """
+    found = [record for record in records(runs) if record.key.startswith(key)]
+    found = [record for record in found if record.result() is not None]
+    if len(found) != 1 or not key:
+        raise ValueError(
+            f"{len(found)} finished cells under {runs} have a key that begins with {key!r}. "
+            "`python -m benchmark plan` shows the keys."
+        )
+    result = found[0].result() or {}
+    cell = found[0].cell()
+    if result["state"] != "done":
+        raise ValueError(f"cell {key} {result['state']}: there are no weights to load.")
+    backbone = _backbone(cell, len(result["constants"][0]))
+    heads = _heads(cell, registry(files), backbone.width, result["counts"], result["names"])
+    _fill(backbone, heads, found[0].weights())
+    return Trained(cell, backbone, heads, result).eval()
+
+
+def _seed(cell: Cell) -> int | dict[str, int]:
+    return cell.seed if isinstance(cell.seed, int) else dict(cell.seed)
+
+
+def _backbone(cell: Cell, channels: int) -> nn.Module:
+    options = {name: value for name, value in cell.backbone if name != "name"}
+    name = dict(cell.backbone)["name"]
+    generator = stream(_seed(cell), "backbone")
+    return backbones.build(name, options, image_channels=channels, generator=generator)
+
+
+def _heads(
+    cell: Cell, table: Registry, width: int, counts: Sequence[int], names: Sequence[str]
+) -> list[Head]:
+    heads: list[Head] = []
+    for position, stage in enumerate(cell.stages):
+        own = problem(cell, position, width, counts, names)
+        heads.append(table.heads[stage.head](own, **dict(stage.hyper)))
+        width = heads[-1].dim
+    return heads
+
+
+def _fill(backbone: nn.Module, heads: Sequence[Head], weights: Mapping[str, np.ndarray]) -> None:
+    """Put a record's weights into the parts of which they are."""
+    modules: dict[str, nn.Module] = {"backbone.": backbone}
+    modules |= {f"heads.{i}.": head for i, head in enumerate(heads)}
+    for prefix, module in modules.items():
+        module.load_state_dict(
+            {
+                name.removeprefix(prefix): torch.from_numpy(value)
+                for name, value in weights.items()
+                if name.startswith(prefix)
+            }
+        )
+
+
+def _claim(place: Place) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "device": place.device,
+        "threads": place.threads,
+        "since": time.time(),
+        "versions": _versions(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "numpy", "scipy")}
+    return {"python": platform.python_version(), **packages}
+
+
+@lru_cache(maxsize=1)
+def _commit() -> str:
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return platform.machine()

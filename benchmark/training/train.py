@@ -1,0 +1,308 @@
+"""The loop: one stage, from its first step to its last. No head is named here.
+
+    look      images -> features, float32: the trunk, with or without gradient
+    head      features -> embedding -> cost
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.planning.recipes import Recipe
+from benchmark.training import checkpoint
+from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.schedule import factor
+from benchmark.training.streams import beta, stream
+from heads.base import Clock, Head, Sweep
+
+READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced steps
+
+
+class Diverged(RuntimeError):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, step: int):
+        """step: 0-based, the first with such a loss."""
+        super().__init__(f"the loss was not finite at step {step}")
+        self.step = step
+
+
+class Stopped(RuntimeError):
+    """Asked to stop; the position is saved."""
+
+
+class Batches(Protocol):
+    """What the loop asks of the material; datasets.loader.Batches is one."""
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels of each step, from step `start` of the epoch on."""
+
+
+class Trunk(nn.Module):
+    """Backbone and the embeddings of the heads before the arrow: images -> features, float32.
+
+    With frozen=True it is in evaluation mode for good (batch norm does not move) and gives no
+    gradient.
+    """
+
+    def __init__(self, backbone: nn.Module, before: list[Head], *, frozen: bool, precision: str):
+        """before: heads whose `embed` the features pass; precision: float32 · bf16."""
+        super().__init__()
+        self.backbone = backbone
+        self.before = nn.ModuleList(before)
+        self.frozen = frozen
+        self.precision = precision
+        if frozen:
+            self.requires_grad_(False)
+            self.eval()
+
+    @property
+    def width(self) -> int:
+        """Length of one feature vector."""
+        return int(self.before[-1].dim if len(self.before) else self.backbone.width)
+
+    def train(self, mode: bool = True) -> "Trunk":
+        """Training mode, except where frozen."""
+        return super().train(mode and not self.frozen)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(batch, channels, height, width) -> (batch, width); further leading axes are kept."""
+        if images.dim() == 5:
+            views = self(images.flatten(0, 1))
+            return views.unflatten(0, images.shape[:2])
+        with torch.no_grad() if self.frozen else nullcontext():
+            with torch.autocast(images.device.type, torch.bfloat16, self.precision == "bf16"):
+                features = self.backbone(images)
+            features = features.float()
+            for head in self.before:
+                features = head.embed(features)
+        return features
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where training stands and what it has seen: everything that resumes with the weights."""
+
+    step: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    readings: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What the caller wants to hear of and to say; every entry may be left as it is.
+
+    epoch    called after each epoch with its row, may add to it (validation, oracle)
+    pulse    called after each step with (step, steps)
+    stop     True: finish the step, save, raise Stopped
+    save     called with a Checkpoint, at most every `every` seconds and when stopped
+    """
+
+    epoch: Callable[[dict[str, Any]], Mapping[str, float]] = lambda row: {}
+    pulse: Callable[[int, int], None] = lambda step, steps: None
+    stop: Callable[[], bool] = lambda: False
+    save: Callable[[Checkpoint], None] | None = None
+    every: float = 120.0
+
+
+def optimizer(look: Trunk, head: Head, recipe: Recipe) -> torch.optim.SGD:
+    """SGD over trunk (unless frozen) and head; a head's own rates are absolute."""
+    own = head.rates()
+    common = [p for p in look.parameters() if p.requires_grad]
+    common += [p for name, p in head.named_parameters() if name not in own and p.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": common}] if common else []
+    for name, rate in own.items():
+        parameter = head.get_parameter(name)
+        groups.append({"params": [parameter], "lr": rate.lr, "weight_decay": rate.weight_decay})
+    for group in groups:
+        group["base"] = group.get("lr", recipe.lr)
+    return torch.optim.SGD(
+        groups,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def train(
+    look: Trunk,
+    head: Head,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    seed: int | Mapping[str, int],
+    stage: int = 0,
+    sweep: Callable[[], Sweep] | None = None,
+    watch: Watch | None = None,
+    resume: Checkpoint | None = None,
+) -> Progress:
+    """Train one stage to its last epoch; nothing is selected on the way.
+
+    seed, stage  address of the randomness of mixup; that of the batches is in `batches`
+    sweep        all training features in evaluation mode, for heads that need them every epoch
+    resume       where an earlier run of this very stage stopped
+
+    Raises Diverged, Stopped.
+    """
+    watch = watch or Watch()
+    sgd = optimizer(look, head, recipe)
+    run = _Run(look, head, sgd, batches.steps, recipe, watch)
+    now = run.restore(resume) if resume else Progress()
+    steps = batches.steps * recipe.epochs
+    if not resume:
+        now.readings.append({"step": 0.0, **head.readings()})
+    while now.step < steps:
+        epoch, start = divmod(now.step, batches.steps)
+        if start == 0:
+            clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
+            look.eval()
+            head.begin_epoch(clock, sweep() if sweep else None)
+        look.train()
+        head.train()
+        for images, labels in batches.epoch(epoch, start):
+            clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
+            mixed, blend = mix(images, labels, recipe.mixup, seed, (stage, epoch, now.step))
+            embedding = head.embed(look(mixed))
+            loss = blend(head, embedding)
+            run.advance(loss, now)
+            head.after_step(embedding.detach(), labels, clock)
+            run.note(now, steps, len(labels))
+            if watch.stop():
+                run.save(now)
+                raise Stopped(f"stopped after step {now.step} of {steps}")
+        run.end_epoch(now, epoch)
+    look.eval()
+    head.eval()
+    now.seconds += time.monotonic() - run.started
+    return now
+
+
+class _Run:
+    """The bookkeeping of one call of `train`, so that the loop can be read aloud."""
+
+    def __init__(
+        self,
+        look: Trunk,
+        head: Head,
+        sgd: torch.optim.SGD,
+        steps: int,
+        recipe: Recipe,
+        watch: Watch,
+    ):
+        self.look, self.head, self.sgd = look, head, sgd
+        self.steps, self.recipe, self.watch = steps, recipe, watch
+        self.device = next((p.device for p in head.parameters()), torch.device("cpu"))
+        self.device = next((p.device for p in look.parameters()), self.device)
+        self.losses = torch.zeros(steps, device=self.device)
+        self.started = self.saved = time.monotonic()
+
+    def advance(self, loss: Tensor, now: Progress) -> None:
+        """One optimiser step at the rate that the schedule has for it."""
+        total = self.steps * self.recipe.epochs
+        for group in self.sgd.param_groups:
+            group["lr"] = group["base"] * factor(self.recipe, now.step, total)
+        self.losses[now.step % self.steps] = loss.detach()
+        # On an accelerator looking at the loss would wait for it: end_epoch looks at all at once.
+        if self.device.type == "cpu" and not math.isfinite(loss.item()):
+            raise Diverged(now.step)
+        self.sgd.zero_grad(set_to_none=True)
+        loss.backward()
+        self.sgd.step()
+
+    def note(self, now: Progress, steps: int, images: int) -> None:
+        """Count the step; take readings where they are due; save where it is time."""
+        now.step += 1
+        now.seen += images
+        if now.step == steps or now.step * READINGS // steps > (now.step - 1) * READINGS // steps:
+            found = self.head.readings()
+            if found:
+                now.readings.append({"step": float(now.step), **found})
+        self.watch.pulse(now.step, steps)
+        if self.watch.save and time.monotonic() - self.saved >= self.watch.every:
+            self.save(now)
+
+    def end_epoch(self, now: Progress, epoch: int) -> None:
+        """Write the epoch's row; Diverged where a loss was not finite."""
+        losses = self.losses.cpu()
+        bad = (~losses.isfinite()).nonzero()
+        if len(bad):
+            raise Diverged(epoch * self.steps + int(bad[0]))
+        row = {
+            "epoch": epoch + 1,
+            "step": now.step,
+            "loss": float(losses.double().mean()),
+            "lr": self.sgd.param_groups[0]["lr"],
+        }
+        self.look.eval()
+        self.head.eval()
+        now.curves.append({**row, **self.watch.epoch(row)})
+
+    def save(self, now: Progress) -> None:
+        """Hand out everything that resumes."""
+        if self.watch.save is None:
+            return
+        tensors = {f"look.{name}": value for name, value in self.look.state_dict().items()}
+        tensors |= {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        tensors |= checkpoint.flatten(self.sgd)
+        tensors["losses"] = self.losses
+        spent = now.seconds + time.monotonic() - self.started
+        note = {
+            "step": now.step,
+            "seen": now.seen,
+            "seconds": spent,
+            "curves": now.curves,
+            "readings": now.readings,
+        }
+        self.watch.save(Checkpoint(tensors, note))
+        self.saved = time.monotonic()
+
+    def restore(self, resume: Checkpoint) -> Progress:
+        """Put everything back in place."""
+        for module, prefix in ((self.look, "look."), (self.head, "head.")):
+            own = {k.removeprefix(prefix): v for k, v in resume.tensors.items() if k[:5] == prefix}
+            module.load_state_dict(own)
+        checkpoint.restore(self.sgd, resume.tensors)
+        self.losses.copy_(resume.tensors["losses"])
+        note = dict(resume.note)
+        return Progress(**note)
+
+
+Blend = Callable[[Head, Tensor], Tensor]
+
+
+def mix(
+    images: Tensor,
+    labels: Tensor,
+    alpha: float,
+    seed: int | Mapping[str, int],
+    where: tuple[int, ...],
+) -> tuple[Tensor, Blend]:
+    """Mixup (Zhang et al., ICLR 2018, arXiv:1710.09412), one draw a batch; alpha 0: none.
+
+    images (batch, …), labels (batch,). Gives the mixed images, and how to blend the two losses.
+    """
+    if not alpha:
+        return images, lambda head, embedding: head.loss(embedding, labels)
+    share = beta(alpha, seed, "augment", "mixup", *where)
+    generator = stream(seed, "augment", "partner", *where)
+    partner = torch.randperm(len(labels), generator=generator).to(labels.device)
+    mixed = share * images + (1 - share) * images[partner]
+
+    def blend(head: Head, embedding: Tensor) -> Tensor:
+        other = head.loss(embedding, labels[partner])
+        return share * head.loss(embedding, labels) + (1 - share) * other
+
+    return mixed, blend

@@ -39,7 +39,7 @@ def _data_root(given: Path | None) -> Path:
 
 def _console() -> Console:
     wide = None if sys.stdout.isatty() else 200  # a file is not folded at 80 columns
-    return Console(width=wide)
+    return Console(width=wide, emoji=False)  # '1:100:' is no emoji
 
 
 @app.command()

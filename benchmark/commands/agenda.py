@@ -84,12 +84,11 @@ def _ready(
     data = data_set(options["name"])
     if not download:
         data.find(data_root, options["folder"])
-    digest = ""
-    if load:
-        hear = progress(cell.material) if progress else None
-        digest = _digest(cell, data_root, download, hear)
     _fits(_unseeded(cell), table, data_root)
-    return cell, digest
+    if not load:
+        return cell, ""
+    hear = progress(cell.material) if progress else None
+    return cell, _digest(cell, data_root, download, hear)
 
 
 _digests: dict[tuple[object, ...], str] = {}

@@ -17,11 +17,12 @@ app = typer.Typer(
 
 Suite = Annotated[str, typer.Option("--suite", help="Name of a suite, or path of a YAML file.")]
 Changes = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--set", help="Change a field of the suite: recipe.epochs=30; repeatable."),
 ]
 Files = Annotated[
-    list[Path], typer.Option("--with", help="A Python file with a head of yours; repeatable.")
+    list[Path] | None,
+    typer.Option("--with", help="A Python file with a head of yours; repeatable."),
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the records.")]
 DataRoot = Annotated[
@@ -45,8 +46,8 @@ def _console() -> Console:
 @app.command()
 def run(
     suite: Suite,
-    changes: Changes = [],
-    files: Files = [],
+    changes: Changes = None,
+    files: Files = None,
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     tracking_uri: Tracking = None,
@@ -69,8 +70,8 @@ def run(
 
     options = command.Options(
         suite=suite,
-        changes=changes,
-        files=files,
+        changes=changes or [],
+        files=files or [],
         runs=runs,
         data_root=_data_root(data_root),
         tracking_uri=tracking_uri,
@@ -88,8 +89,8 @@ def run(
 @app.command()
 def plan(
     suite: Suite,
-    changes: Changes = [],
-    files: Files = [],
+    changes: Changes = None,
+    files: Files = None,
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
@@ -98,21 +99,21 @@ def plan(
     from benchmark.commands import plan as command
 
     root = _data_root(data_root)
-    command.plan(suite, changes, files, runs, root, _console(), as_json=as_json)
+    command.plan(suite, changes or [], files or [], runs, root, _console(), as_json=as_json)
 
 
 @app.command()
 def report(
     suite: Annotated[str | None, typer.Option(help="Only this suite's cells.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the findings.")] = Path("findings"),
-    files: Files = [],
+    files: Files = None,
     runs: Runs = Path("runs"),
     tracking_uri: Tracking = None,
 ) -> None:
     """Write tables (LaTeX, CSV), figures and a page from the ledger."""
     from benchmark.commands import report as command
 
-    command.report(suite, out, runs, tracking_uri, files, _console())
+    command.report(suite, out, runs, tracking_uri, files or [], _console())
 
 
 @app.command(name="list")

@@ -37,8 +37,9 @@ COMPARABLE = ("data", "backbone", "recipe", "epochs", "profile", "largest", "gro
 class Setting:
     """One data set under one protocol: everything in `runs` may stand in one table.
 
-    slug   lower-case letters, digits and hyphens; unique among the settings of a frame
-    runs   the tidy rows; the fields before it are what they have in common
+    slug    lower-case letters, digits and hyphens; unique among the settings of a frame
+    stated  options that every cell of a head has here, left out of its name: 'hpn reduction=sum'
+    runs    the tidy rows; the fields before it are what they have in common
     """
 
     slug: str
@@ -49,6 +50,7 @@ class Setting:
     profile: str
     largest: int
     group_rule: str
+    stated: tuple[str, ...]
     runs: DataFrame
 
 
@@ -83,10 +85,11 @@ def settings(runs: DataFrame) -> tuple[Setting, ...]:
 
     Rows of one setting agree in COMPARABLE and may differ in ratio, head, dim and seed.
     Slugs name data, backbone and recipe; where two settings would share a slug, each gets six
-    digits of a hash of all that sets it apart.
+    digits of a hash of all that sets it apart. An option that every cell of a head has in a
+    setting tells nothing apart there: it is moved from the head's name to `stated`.
     """
     groups = [
-        (tuple(v if isinstance(v, str) else int(v) for v in key), part.reset_index(drop=True))
+        (tuple(v if isinstance(v, str) else int(v) for v in key), shortened(part))
         for key, part in runs.groupby([*COMPARABLE], sort=True)
     ]
     plain = [slug(*key[:3]) for key, _ in groups]
@@ -94,10 +97,43 @@ def settings(runs: DataFrame) -> tuple[Setting, ...]:
         Setting(
             name if plain.count(name) == 1 else f"{name}-{_digest(key)}",
             **dict(zip(COMPARABLE, key, strict=True)),
+            stated=tuple(sorted({text for text in part["stated"] if text})),
             runs=part,
         )
         for name, (key, part) in zip(plain, groups, strict=True)
     )
+
+
+def shortened(runs: DataFrame) -> DataFrame:
+    """Heads by what tells them apart: options that all cells of a head share move to `stated`.
+
+    'dl2pa reduction=sum' and 'dl2pa assignment=fixed reduction=sum' become 'dl2pa' and
+    'dl2pa assignment=fixed', both stating 'dl2pa reduction=sum'. Twice is the same as once.
+    """
+    frame = runs.reset_index(drop=True)
+    if "stated" not in frame:
+        frame["stated"] = ""
+    parsed = [re.split(r"( >> | > )", head) for head in frame["head"]]
+    names = [
+        "".join(part.split(" ")[0] if i % 2 == 0 else part for i, part in enumerate(parts))
+        for parts in parsed
+    ]
+    for name in dict.fromkeys(names):
+        rows = [row for row, other in enumerate(names) if other == name]
+        own = [[part.split(" ")[1:] for part in parsed[row][::2]] for row in rows]
+        shared = [set.intersection(*(set(each[i]) for each in own)) for i in range(len(own[0]))]
+        if not any(shared):
+            continue
+        for row in rows:
+            kept = [
+                " ".join(word for word in part.split(" ") if word not in shared[i // 2])
+                if i % 2 == 0
+                else part
+                for i, part in enumerate(parsed[row])
+            ]
+            frame.loc[row, "head"] = "".join(kept)
+            frame.loc[row, "stated"] = f"{name} {' '.join(sorted(set().union(*shared)))}"
+    return frame
 
 
 def single(runs: DataFrame) -> Setting:

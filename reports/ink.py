@@ -54,6 +54,8 @@ def protocol(setting: Setting) -> str:
     if (setting.runs["ratio"] > 1).any():
         words.append(f"largest class {setting.largest} images")
         words += [f"profile {setting.profile}"] if setting.profile else []
+    if setting.stated:
+        words.append("stated for all cells: " + ", ".join(setting.stated))
     return "; ".join(words) + "; test set, last epoch, one view, nothing selected on test."
 
 

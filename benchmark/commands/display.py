@@ -83,9 +83,7 @@ class Display:
     def _pulse(self, event: Event) -> None:
         key, values = event.cell.key, event.values
         self.share[key] = values["step"] / values["steps"]
-        self.live.update(
-            self.bars[key], completed=self.share[key], note=f"step {values['step']}"
-        )
+        self.live.update(self.bars[key], completed=self.share[key], note=f"step {values['step']}")
 
     def _end(self, event: Event) -> None:
         key, values = event.cell.key, event.values
@@ -100,9 +98,9 @@ class Display:
             detail = " · ".join(filter(None, [detail, duration(values["seconds"])]))
         left = self.left()
         tail = f" · {left} left" if left and self.ended < self.count else ""
-        width = len(str(self.count))
+        count = f"{self.ended:>{len(str(self.count))}}/{self.count}"
         self.console.print(
-            f"{self.ended:>{width}}/{self.count} {event.kind:<8} {event.cell.label} · {detail}{tail}",
+            f"{count} {event.kind:<8} {event.cell.label} · {detail}{tail}",
             highlight=False,
             markup=False,
         )

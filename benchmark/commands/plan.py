@@ -39,9 +39,7 @@ def plan(
 
     Raises ValueError: one sentence.
     """
-    work = agenda.read(
-        suite, changes, files, runs, data_root, skip_missing=True, load=False
-    )
+    work = agenda.read(suite, changes, files, runs, data_root, skip_missing=True, load=False)
     if as_json:
         print(json.dumps([asdict(_row(item)) for item in work.items], indent=1))
         return

@@ -185,5 +185,7 @@ def folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot write to {path} ({error.strerror}). Choose another --runs.") from None
+        raise ValueError(
+            f"cannot write to {path} ({error.strerror}). Choose another --runs."
+        ) from None
     return path

@@ -116,5 +116,3 @@ def _train(values: dict[str, Any], place: Any, pipe: Connection, stop: _Stop) ->
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         Record(place.runs / cell.key).fail(reason, traceback.format_exc())
         return "failed", {"reason": reason}
-
-

@@ -80,7 +80,7 @@ class Cell:
 
     @property
     def trunk(self) -> "Cell | None":
-        """The cell that this one stands on, an ordinary cell at the same seed; None for one stage."""
+        """The ordinary cell that this one stands on, at the same seed; None for one stage."""
         return replace(self, stages=self.stages[:-1]) if len(self.stages) > 1 else None
 
     @property
@@ -100,10 +100,12 @@ class Cell:
 
     @property
     def method(self) -> str:
-        """The heads, with arrows: 'psc > ncm'."""
+        """The heads, with arrows: 'psc > ncm'; a later stage's recipe where it is not its own."""
         text = self.stages[0].label
         for stage in self.stages[1:]:
             text += f" {'>' if stage.frozen else '>>'} {stage.label}"
+            if stage.protocol not in ("", stage.head):
+                text += f" recipe={stage.protocol.replace(' ', ',')}"
         return text
 
     @property

@@ -41,7 +41,8 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Registry:
     """The table of heads, with the digest of each head's source file and, for heads in a file
-    outside the tree, that digest again as content of the cell's identity."""
+    outside the tree, that digest again as content of the cell's identity.
+    """
 
     heads: Mapping[str, type[Head]]
     digests: Mapping[str, str]
@@ -188,9 +189,7 @@ def with_trunks(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
     return sorted(ordered.values(), key=lambda pair: len(pair[0].stages))
 
 
-def state(
-    cell: Cell, record: Record, registry: Registry, images: str | None
-) -> tuple[str, str]:
+def state(cell: Cell, record: Record, registry: Registry, images: str | None) -> tuple[str, str]:
     """Where a cell stands, with the reason.
 
     images  digest of the data set as it lies here, None if it was not looked at

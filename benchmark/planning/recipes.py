@@ -128,7 +128,9 @@ _QUICK = Recipe(
 
 RECIPES: Mapping[str, Named] = {
     "quick": Named(_QUICK, "ours, for 8x8 digits in seconds"),
-    "long_tail_200": Named(_LONG_TAIL, "DL2PA sec. 7.2 and ETF, released configurations; last epoch"),
+    "long_tail_200": Named(
+        _LONG_TAIL, "DL2PA sec. 7.2 and ETF, released configurations; last epoch"
+    ),
     "long_tail_200_released": Named(
         _LONG_TAIL.model_copy(update={"oracle": 1, "normalise": "cifar10"}),
         "as long_tail_200, with the CIFAR-10 constants for all data and the best test epoch beside",

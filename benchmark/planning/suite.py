@@ -133,7 +133,9 @@ def _find(name: str) -> Path:
 
 def _checked(block: Any, where: str) -> dict[str, Any]:
     if not isinstance(block, dict):
-        raise ValueError(f"{where} must be a mapping, got {_kind(block)}. Keys: {', '.join(BLOCK)}.")
+        raise ValueError(
+            f"{where} must be a mapping, got {_kind(block)}. Keys: {', '.join(BLOCK)}."
+        )
     for key in block:
         if key not in BLOCK:
             raise ValueError(
@@ -143,7 +145,6 @@ def _checked(block: Any, where: str) -> dict[str, Any]:
         if key not in block:
             raise ValueError(f"{where}: {key!r} is missing. A block has {', '.join(BLOCK)}.")
     return dict(block)
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,6 @@ def _with(item: Any, key: str, value: Any) -> Any:
 def _mentions(block: Mapping[str, Any], field: str, name: str) -> bool:
     words = _NAME.findall(f"{block['head']} {block['recipe']}" if field == "recipe" else "")
     return name in words or (field == "head" and name in _NAME.findall(str(block["head"])))
-
 
 
 def _cells(block: _Block, where: str) -> Iterator[Cell]:

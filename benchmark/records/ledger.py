@@ -133,27 +133,31 @@ def columns() -> list[str]:
 def describe(cell: Cell) -> dict[str, Any]:
     """A cell as parameters for people: what they compare, filter and plot by."""
     data = dict(cell.data)
-    recipe = next((dict(s.recipe) for s in reversed(cell.stages) if s.recipe), {})
-    dims = [value for stage in cell.stages for name, value in stage.hyper if name == "dim"]
+    first = cell.stages[0]
     method = cell.method
-    for value in dims:
-        method = method.replace(f" dim={value}", "")
-    names = [stage.protocol for stage in cell.stages if stage.protocol]
+    for stage in cell.stages:
+        for name, value in stage.hyper:
+            if name == "dim":
+                method = method.replace(f" dim={value}", "")
+    name = " ".join(part for part in cell.material.split(" ") if not part.startswith("1:"))
     return {
         "key": cell.key,
         "label": cell.label,
-        "data": data["name"] + (f" {data['folder']}" if data.get("folder") else ""),
+        "data": " ".join(part for part in name.split(" ") if not part.startswith(_OWN)),
         "ratio": data["ratio"],
         "profile": data["profile"],
         "largest": data["largest"] or 0,
         "group_rule": data["groups"],
         "backbone": cell.network,
         "head": method,
-        "recipe": ", ".join(names),
-        "epochs": recipe.get("epochs", 0),
+        "recipe": first.protocol,
+        "epochs": dict(first.recipe).get("epochs", 0),
         "seed": cell.seed_label,
         "protocol": PROTOCOL,
     }
+
+
+_OWN = ("profile=", "groups=")  # have parameters of their own
 
 
 class _asking:
@@ -261,7 +265,7 @@ def _result(client: Any, run: str, record: Record, cell: Cell, result: dict[str,
     cost, size = result["cost"], result["size"]
     final = {**result["metrics"], **{name: cost[name] for name in COST}}
     known = {name: float(value) for name, value in final.items() if not math.isnan(value)}
-    step = int(cell_epochs(cell))
+    step = int(describe(cell)["epochs"])
     points = [(name, value, when, step) for name, value in known.items()]
     for reading in result["readings"]:
         at = int(reading["step"])
@@ -281,11 +285,6 @@ def _result(client: Any, run: str, record: Record, cell: Cell, result: dict[str,
     client.log_dict(run, cell.to_json(), "cell.json")
     client.log_dict(run, {k: v for k, v in result.items() if k != "readings"}, "result.json")
     client.set_terminated(run, "FINISHED" if result["state"] == "done" else "FAILED", end_time=when)
-
-
-def cell_epochs(cell: Cell) -> int:
-    """Epochs of the last stage that is trained, 0 if none is."""
-    return int(describe(cell)["epochs"])
 
 
 Point = tuple[str, float, int, int]

@@ -131,9 +131,7 @@ class Record:
     def fail(self, reason: str, traceback: str) -> None:
         """Record why there is no result; the cell stays to be done."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(
-            self.folder / "failure.json", _json({"reason": reason, "traceback": traceback})
-        )
+        write_whole(self.folder / "failure.json", _json({"reason": reason, "traceback": traceback}))
 
     def failure(self) -> Mapping[str, str] | None:
         """Why there is no result, if it was tried: reason and traceback."""

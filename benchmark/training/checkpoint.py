@@ -30,7 +30,9 @@ class Checkpoint:
 def write(folder: Path, key: str, checkpoint: Checkpoint) -> None:
     """Write the next generation; the one before stays until the write after this one."""
     generation = max((_generation(path) for path in _paths(folder)), default=0) + 1
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
+    }
     packed = save(tensors, {"note": json.dumps(checkpoint.note)})
     head = json.dumps({"schema": SCHEMA, "key": key, "checksum": digest(packed)}).encode()
     write_whole(folder / f"checkpoint-{generation:06d}.safetensors", head + b"\n" + packed)

@@ -141,7 +141,10 @@ def small_batches_do_no_harm(head: type[Head]) -> None:
         if loss.requires_grad:
             loss.backward()
         own.after_step(embedding.detach(), labels[rows], Clock(0, 0, 5, 10))
-        state = [*own.state_dict().values(), *(p.grad for p in own.parameters() if p.grad is not None)]
+        state = [
+            *own.state_dict().values(),
+            *(p.grad for p in own.parameters() if p.grad is not None),
+        ]
         finite = all(bool(v.isfinite().all()) for v in state if v.is_floating_point())
         _demand(bool(loss.isfinite()) and finite, f"not finite for labels {labels[rows].tolist()}")
 

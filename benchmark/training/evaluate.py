@@ -1,4 +1,4 @@
-"""One pass over a split -> scores; scores and features -> Verdict. Nothing here trains or selects."""
+"""One pass over a split -> scores; scores and features -> Verdict. Nothing here selects."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,8 @@ Passes = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a pass over a split gives: embedding (examples, dim), scores (examples, classes),
-    labels (examples,)."""
+    labels (examples,).
+    """
 
     embedding: Tensor
     scores: Tensor
@@ -38,7 +39,9 @@ class Verdict:
 
 
 @torch.no_grad()
-def see(look: Callable[[Tensor], Tensor], head: Head, batches: Iterable[tuple[Tensor, Tensor]]) -> Seen:
+def see(
+    look: Callable[[Tensor], Tensor], head: Head, batches: Iterable[tuple[Tensor, Tensor]]
+) -> Seen:
     """Embeddings, scores and labels of a split, in order."""
     embeddings, scores, labels = [], [], []
     for images, own in batches:
@@ -59,7 +62,15 @@ def features(
 
 
 @torch.no_grad()
-def judge(look: Callable[[Tensor], Tensor], head: Head, material: Material, test: Passes, train: Passes, *, flip: bool) -> Verdict:
+def judge(
+    look: Callable[[Tensor], Tensor],
+    head: Head,
+    material: Material,
+    test: Passes,
+    train: Passes,
+    *,
+    flip: bool,
+) -> Verdict:
     """Accuracy by class and group, calibration and collapse of a finished cell.
 
     test, train  each call gives a fresh pass over the split, in order, without augmentation
@@ -79,9 +90,7 @@ def judge(look: Callable[[Tensor], Tensor], head: Head, material: Material, test
     learned = see(look, head, train())
     vectors = head.class_vectors()
     numbers["train_accuracy"] = learned.accuracy
-    numbers |= metrics.collapse(
-        learned.embedding, learned.labels, learned.scores, vectors, classes
-    )
+    numbers |= metrics.collapse(learned.embedding, learned.labels, learned.scores, vectors, classes)
     if flip:
         mirrored = see(lambda images: look(images.flip(-1)), head, test())
         averaged = Seen(seen.embedding, seen.scores + mirrored.scores, seen.labels)

@@ -184,9 +184,7 @@ class _Job:
             drop_last=recipe.drop_last,
             device=self.place.device,
             order=lambda epoch: stream(self.seed, "order", self.stage, epoch),
-            augmentation=lambda epoch, step: stream(
-                self.seed, "augment", self.stage, epoch, step
-            ),
+            augmentation=lambda epoch, step: stream(self.seed, "augment", self.stage, epoch, step),
         )
 
     @property

@@ -1,7 +1,7 @@
 """The loop: one stage, from its first step to its last. No head is named here.
 
-    look      images -> features, float32: the trunk, with or without gradient
-    head      features -> embedding -> cost
+look      images -> features, float32: the trunk, with or without gradient
+head      features -> embedding -> cost
 """
 
 import math

@@ -173,19 +173,21 @@ def _stand(
         if trunk and states[trunk.key] in ("changed", "diverged") and state not in plan.DONE:
             state, reason = "declined", f"its trunk {trunk.label} is {states[trunk.key]}"
         states[cell.key] = state
-        counts = _counts(cell)
-        seconds = plan.predict(cell, finished, counts) if counts else None
-        items.append(Item(cell, state, reason, seconds, wanted))
+        images = _images(cell)
+        seconds = plan.predict(cell, finished, images) if images else None
+        items.append(Item(cell, state, reason, seconds, wanted, images))
     return items
 
 
-def _counts(cell: Cell) -> int:
+def _images(cell: Cell) -> int:
+    """Images that a cell sees in training, over all epochs; 0 where that is not known yet."""
     options = dict(cell.data)
     data = data_set(options["name"])
-    classes = len(data.names(Path(), options["folder"])) if data.largest else 0
-    if not classes:
+    if not data.largest or not cell.stages[-1].recipe:
         return 0
-    return sum(class_counts(classes, options["largest"], options["ratio"], options["profile"]))
+    classes = len(data.names(Path(), options["folder"]))
+    counts = class_counts(classes, options["largest"], options["ratio"], options["profile"])
+    return sum(counts) * int(dict(cell.stages[-1].recipe)["epochs"])
 
 
 def _result(record: Record) -> dict[str, object] | None:

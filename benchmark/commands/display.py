@@ -114,10 +114,10 @@ def duration(seconds: float) -> str:
 
 
 def _weights(items: Sequence[Item]) -> dict[str, float]:
-    """Work of each cell: its predicted seconds, else its epochs; a head that only prepares is 1."""
-    known = all(item.seconds is not None or not _epochs(item) for item in items)
-    if known:
-        return {item.cell.key: item.seconds or 1.0 for item in items}
+    """Work of each cell: images that it will see, where that is known for all, else its epochs."""
+    trained = [item for item in items if item.cell.stages[-1].recipe]
+    if all(item.images for item in trained):
+        return {item.cell.key: float(item.images or 1) for item in items}
     return {item.cell.key: float(_epochs(item) or 1) for item in items}
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmark.planning import plan
+from benchmark.planning import suite as suites
 from benchmark.records.ledger import Ledger, default_uri
 from benchmark.records.record import Record, Torn, records
 
@@ -41,10 +43,13 @@ def report(
             f"there are no finished cells{what} in {uri}. "
             f"Run them first: python -m benchmark run --suite {suite or 'quick'}"
         )
-    built = build(frame.drop(columns="run_id"), out, papers())
+    built = build(frame.drop(columns="run_id"), out, papers(), about=_about(frame))
     for exhibit in built.exhibits:
         if exhibit.table is not None:
-            console.print(_table(exhibit.title, exhibit.table))
+            console.print(_table(exhibit.title, exhibit.table, exhibit.marks))
+            console.print(exhibit.caption, style="dim", markup=False)
+    for note in built.notes:
+        console.print(note, markup=False)
     for title, paths in (
         ("LaTeX", built.tables),
         ("CSV", built.csvs),
@@ -76,10 +81,21 @@ def _stale(frame: pd.DataFrame, runs: Path, files: list[Path]) -> dict[str, str]
     return stale
 
 
-def _table(title: str, values: pd.DataFrame) -> Table:
+def _about(frame: pd.DataFrame) -> dict[str, str]:
+    """What each suite of the frame asks: the comment of those that come with the benchmark."""
+    asked = {name for names in frame["suites"] for name in names.split(",") if name}
+    return {name: suites.read(name).comment for name in sorted(asked & set(suites.names()))}
+
+
+def _table(title: str, values: pd.DataFrame, marks: pd.DataFrame | None) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for position, name in enumerate(values.columns):
-        table.add_column(str(name), justify="left" if position == 0 else "right", no_wrap=True)
-    for row in values.itertuples(index=False):
-        table.add_row(*(str(value) for value in row))
+    for name in values.columns:
+        words = str(name) in ("head", "ratio")
+        table.add_column(str(name), justify="left" if words else "right", no_wrap=True)
+    for row in range(len(values)):
+        cells = [Text(str(value)) for value in values.iloc[row]]
+        if marks is not None:
+            for cell, mark in zip(cells, marks.iloc[row], strict=True):
+                cell.stylize(mark)
+        table.add_row(*cells)
     return table

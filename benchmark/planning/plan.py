@@ -29,13 +29,16 @@ class Item:
     state    missing · running · done · failed · diverged · declined · changed · torn
     reason   why it is declined, failed, changed or torn
     seconds  predicted, None while nothing like it has been trained
+    asked    False for a trunk that others stand on
+    images   seen in training, over all epochs; 0 where unknown or nothing is trained
     """
 
     cell: Cell
     state: str
     reason: str = ""
     seconds: float | None = None
-    asked: bool = True  # False: a trunk that others stand on
+    asked: bool = True
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +215,8 @@ def state(cell: Cell, record: Record, registry: Registry, images: str | None) ->
 def predict(cell: Cell, finished: Sequence[Mapping[str, Any]], images: int) -> float | None:
     """Seconds that a cell will take, from finished results on the same backbone and precision.
 
-    finished  results of other cells: backbone, precision, seconds, examples seen in training
-    images    training images of this cell
+    finished  results of other cells: backbone, precision, seconds, images seen in training
+    images    that this cell will see in training, over all epochs
     """
     recipe = dict(cell.stages[-1].recipe)
     rates = [
@@ -225,5 +228,4 @@ def predict(cell: Cell, finished: Sequence[Mapping[str, Any]], images: int) -> f
     ]
     if not rates:
         return None
-    rates.sort()
-    return rates[len(rates) // 2] * images * int(recipe.get("epochs", 1))
+    return float(sorted(rates)[len(rates) // 2] * images)

@@ -21,6 +21,7 @@ from benchmark.records.record import Record, Torn, records
 
 EXPERIMENT = "classifier heads"
 _KEY, _SUITES, _COMMITTED = "benchmark.key", "benchmark.suites", "benchmark.committed"
+_REASON = "benchmark.reason"
 _TEXT = ("key", "label", "data", "profile", "backbone", "head", "recipe", "seed", "group_rule")
 _WHOLE = ("largest", "dim", "epochs", "classes", "train_images", "parameters", "flops", "width")
 MEASURED = (
@@ -222,34 +223,54 @@ def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
     result = record.result()
     failure = record.failure()
     seal = result["files"]["weights.safetensors"] + result["state"] if result else "failed"
-    if run is not None and run.data.tags.get(_COMMITTED) == seal:
-        if run.data.tags.get(_SUITES) != suites:
+    tags = run.data.tags if run is not None else {}
+    if result is None and failure is not None and tags.get(_REASON) == failure["reason"][:4000]:
+        return False
+    if tags.get(_COMMITTED) == seal:
+        if tags.get(_SUITES) != suites:
             client.set_tag(run.info.run_id, _SUITES, suites)
         return False
-    if run is not None and _COMMITTED in run.data.tags:  # of an older result: written anew
+    if _COMMITTED in tags:  # of an older result: written anew
         client.delete_run(run.info.run_id)
         run = None
     if run is None:
-        name = _create(client, experiment, cell, record.suites())
+        name = _create(client, experiment, cell, record.suites(), _start(result))
     else:  # begun or half delivered: what is there already is the same, point for point
         name = str(run.info.run_id)
         client.set_tag(name, _SUITES, suites)
     if result is None:
         assert failure is not None
         client.log_text(name, failure["traceback"], "traceback.txt")
-        client.set_tag(name, "benchmark.reason", failure["reason"][:4000])
+        client.set_tag(name, _REASON, failure["reason"][:4000])
         client.set_terminated(name, "FAILED")
         return True
+    if _REASON in tags:
+        client.delete_tag(name, _REASON)  # of an earlier try
     _result(client, name, record, cell, result)
     client.set_tag(name, _COMMITTED, seal)
     return True
 
 
-def _create(client: Any, experiment: str, cell: Cell, suites: Sequence[str]) -> str:
+def _start(result: Mapping[str, Any] | None) -> int | None:
+    """When a cell's training began, milliseconds since the epoch, from its record."""
+    if result is None:
+        return None
+    return _finished(result) - int(1000 * result["cost"]["seconds"])
+
+
+def _finished(result: Mapping[str, Any]) -> int:
+    return int(datetime.fromisoformat(result["cost"]["finished"]).timestamp() * 1000)
+
+
+def _create(
+    client: Any, experiment: str, cell: Cell, suites: Sequence[str], start: int | None = None
+) -> str:
     from mlflow.entities import Param
 
     tags = {_KEY: cell.key, _SUITES: ",".join(suites)}
-    run = client.create_run(experiment, run_name=cell.label, tags=tags)
+    material, network, method, *rest = cell.label.split(" · ")
+    name = " · ".join([method, material, network, *rest])  # columns are narrow: the head first
+    run = client.create_run(experiment, run_name=name, tags=tags, start_time=start)
     facts = describe(cell)
     hyper = {f"{stage.head}.{name}": value for stage in cell.stages for name, value in stage.hyper}
     params = [Param(key, str(value)[:5000]) for key, value in {**facts, **hyper}.items()]
@@ -260,8 +281,7 @@ def _create(client: Any, experiment: str, cell: Cell, suites: Sequence[str]) -> 
 def _result(client: Any, run: str, record: Record, cell: Cell, result: dict[str, Any]) -> None:
     from mlflow.entities import Param, RunTag
 
-    finished = result["cost"]["finished"]
-    when = int(datetime.fromisoformat(finished).timestamp() * 1000)
+    when = _finished(result)
     cost, size = result["cost"], result["size"]
     final = {**result["metrics"], **{name: cost[name] for name in COST}}
     known = {name: float(value) for name, value in final.items() if not math.isnan(value)}
@@ -273,7 +293,7 @@ def _result(client: Any, run: str, record: Record, cell: Cell, result: dict[str,
     _log(client, run, [*_curves(record.curves()), *points])
     tags = {
         "benchmark.state": result["state"],
-        "benchmark.finished": finished,
+        "benchmark.finished": cost["finished"],
         "benchmark.diverged_step": str(result.get("diverged_step", "")),
         "benchmark.commit": result["commit"],
         "benchmark.device": cost["device"],

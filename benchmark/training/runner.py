@@ -133,7 +133,10 @@ class _Job:
             cell, place.registry, backbone.width, self.material.counts, self.material.names
         )
         if cell.trunk is not None:
-            _fill(backbone, heads[:-1], Record(place.runs / cell.trunk.key).weights())
+            weights = Record(place.runs / cell.trunk.key).weights()
+            if not weights:
+                raise ValueError(f"its trunk {cell.trunk.key} diverged: nothing can stand on it.")
+            _fill(backbone, heads[:-1], weights)
         self.look = Trunk(
             backbone, heads[:-1], frozen=self.last.frozen, precision=self.protocol.precision
         ).to(place.device, memory_format=torch.channels_last)
@@ -141,7 +144,7 @@ class _Job:
 
     def train(self, ear: Ear) -> Progress:
         """Prepare the head and train it, from where an earlier process stopped, if one did."""
-        resume = checkpoint.read(self.record.folder, self.cell.key)
+        resume = checkpoint.read(self.record.folder, self.origin)
         if self.stage and resume is None:
             self.look.eval()
             known, labels = features(self.look, self.passes("train")())
@@ -153,7 +156,7 @@ class _Job:
             epoch=partial(self.after_epoch, ear),
             pulse=ear.pulse,
             stop=ear.stop,
-            save=partial(checkpoint.write, self.record.folder, self.cell.key),
+            save=partial(checkpoint.write, self.record.folder, self.origin),
         )
         recipe = Recipe.model_validate(dict(self.last.recipe))
         if self.place.device.startswith("cuda"):
@@ -169,6 +172,15 @@ class _Job:
             watch=watch,
             resume=resume,
         )
+
+    @property
+    def origin(self) -> str:
+        """Whose checkpoints these are: the cell's key, and digests of what it is trained with.
+
+        A checkpoint from before a change in the source of a head is not gone on with.
+        """
+        heads = [self.place.registry.digests[stage.head] for stage in self.cell.stages]
+        return " ".join([self.cell.key, self.material.digest, *heads])
 
     def batches(self, recipe: Recipe) -> Batches:
         """Training batches at this seed: the same for every head."""
@@ -285,7 +297,7 @@ class _Job:
                 "seconds": progress.seconds,
                 "images_per_second": progress.seen / progress.seconds if progress.seconds else 0.0,
                 "peak_memory_mb": memory,
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "device": _device_name(place.device),
                 "threads": place.threads,
             },
@@ -321,6 +333,8 @@ class Trained(nn.Module):
     cell      what was trained
     backbone, heads   its parts; all heads but the last only embed
     result    metrics, counts, class names, cost, versions
+
+    The backbone computes in the precision of its recipe, so that the recorded accuracy comes back.
     """
 
     def __init__(self, cell: Cell, backbone: nn.Module, heads: list[Head], result: dict[str, Any]):
@@ -328,8 +342,10 @@ class Trained(nn.Module):
         super().__init__()
         self.cell, self.result = cell, result
         self.backbone, self.heads = backbone, nn.ModuleList(heads)
-        for name, values in zip(("mean", "std"), result["constants"], strict=True):
-            self.register_buffer(name, torch.tensor(values)[:, None, None])
+        self.half = protocol(cell).precision == "bf16"
+        mean, std = torch.tensor(result["constants"], dtype=torch.float64)[..., None, None]
+        self.register_buffer("scale", (1 / (255 * std)).float())
+        self.register_buffer("shift", (-mean / std).float())
 
     def features(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> what the last head sees, (batch, width).
@@ -337,8 +353,11 @@ class Trained(nn.Module):
         uint8 images are normalised as in training; float images must already be.
         """
         if images.dtype == torch.uint8:
-            images = (images.float() / 255 - self.mean) / self.std
-        features = self.backbone(images).float()
+            images = torch.addcmul(self.shift, images.float(), self.scale)
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, torch.bfloat16, self.half):
+            features = self.backbone(images)
+        features = features.float()
         for head in self.heads[:-1]:
             features = head.embed(features)
         return features
@@ -367,7 +386,8 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
     backbone = _backbone(cell, len(result["constants"][0]))
     heads = _heads(cell, registry(files), backbone.width, result["counts"], result["names"])
     _fill(backbone, heads, found[0].weights())
-    return Trained(cell, backbone, heads, result).eval()
+    trained = Trained(cell, backbone, heads, result).eval()
+    return trained.to(memory_format=torch.channels_last)  # as in training: the same last bits
 
 
 def _seed(cell: Cell) -> int | dict[str, int]:

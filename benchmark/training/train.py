@@ -180,10 +180,12 @@ def train(
             run.advance(loss, now)
             head.after_step(embedding.detach(), labels, clock)
             run.note(now, steps, len(labels))
+            if now.step % batches.steps == 0:
+                run.end_epoch(now, epoch)
+            run.keep(now)
             if watch.stop():
                 run.save(now)
                 raise Stopped(f"stopped after step {now.step} of {steps}")
-        run.end_epoch(now, epoch)
     look.eval()
     head.eval()
     now.seconds += time.monotonic() - run.started
@@ -223,7 +225,7 @@ class _Run:
         self.sgd.step()
 
     def note(self, now: Progress, steps: int, images: int) -> None:
-        """Count the step; take readings where they are due; save where it is time."""
+        """Count the step; take readings where they are due."""
         now.step += 1
         now.seen += images
         if now.step == steps or now.step * READINGS // steps > (now.step - 1) * READINGS // steps:
@@ -231,8 +233,6 @@ class _Run:
             if found:
                 now.readings.append({"step": float(now.step), **found})
         self.watch.pulse(now.step, steps)
-        if self.watch.save and time.monotonic() - self.saved >= self.watch.every:
-            self.save(now)
 
     def end_epoch(self, now: Progress, epoch: int) -> None:
         """Write the epoch's row; Diverged where a loss was not finite."""
@@ -249,6 +249,11 @@ class _Run:
         self.look.eval()
         self.head.eval()
         now.curves.append({**row, **self.watch.epoch(row)})
+
+    def keep(self, now: Progress) -> None:
+        """Save where it is time: after the row of an epoch that is over, so that none is lost."""
+        if self.watch.save and time.monotonic() - self.saved >= self.watch.every:
+            self.save(now)
 
     def save(self, now: Progress) -> None:
         """Hand out everything that resumes."""
@@ -292,14 +297,16 @@ def mix(
 ) -> tuple[Tensor, Blend]:
     """Mixup (Zhang et al., ICLR 2018, arXiv:1710.09412), one draw a batch; alpha 0: none.
 
-    images (batch, …), labels (batch,). Gives the mixed images, and how to blend the two losses.
+    images (batch, …), or with views (views, batch, channels, height, width), labels (batch,). Gives
+    the mixed images, and how to blend the two losses.
     """
     if not alpha:
         return images, lambda head, embedding: head.loss(embedding, labels)
     share = beta(alpha, seed, "augment", "mixup", *where)
     generator = stream(seed, "augment", "partner", *where)
     partner = torch.randperm(len(labels), generator=generator).to(labels.device)
-    mixed = share * images + (1 - share) * images[partner]
+    others = images[:, partner] if images.dim() == 5 else images[partner]
+    mixed = share * images + (1 - share) * others
 
     def blend(head: Head, embedding: Tensor) -> Tensor:
         other = head.loss(embedding, labels[partner])

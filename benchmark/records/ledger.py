@@ -104,7 +104,8 @@ class Ledger:
             rows = [_row(run) for run in _runs(client, experiment) if _COMMITTED in run.data.tags]
         frame = pd.DataFrame([row for row in rows if row is not None], columns=columns())
         if suite is not None:
-            frame = frame[[suite in each.split(",") for each in frame["suites"]]]
+            asked = [suite in each.split(",") for each in frame["suites"]]
+            frame = frame.loc[pd.Series(asked, index=frame.index, dtype=bool)]
         whole = {name: "Int64" for name in _WHOLE}
         return frame.astype(whole).sort_values(["label", "key"], ignore_index=True)
 

@@ -42,6 +42,7 @@ def read(
     *,
     skip_missing: bool,
     load: bool,
+    refresh: bool = False,
     download: bool = False,
     progress: Progress | None = None,
 ) -> Agenda:
@@ -49,6 +50,7 @@ def read(
 
     load          also read the images, so that whatever is wrong with them shows now
     skip_missing  cells without data or word vectors are declined with the reason, not refused
+    refresh       what has changed will be trained again, and what stands on it too
 
     Raises ValueError, MissingData: one sentence.
     """
@@ -67,7 +69,7 @@ def read(
             continue
         digests[cell.material] = digest
         ready.append(cell)
-    items = _stand(ready, table, runs, digests)
+    items = _stand(ready, table, runs, digests, refresh)
     return Agenda(asked, (*items, *declined), table, len(digests))
 
 
@@ -161,8 +163,9 @@ _fitting: set[tuple[Cell, Path]] = set()
 
 
 def _stand(
-    cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[str, str]
+    cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[str, str], refresh: bool
 ) -> list[Item]:
+    barred = {"diverged", "declined"} if refresh else {"diverged", "declined", "changed"}
     finished = [result for result in map(_result, records(runs)) if result]
     items: list[Item] = []
     states: dict[str, str] = {}
@@ -170,7 +173,8 @@ def _stand(
         record = Record(runs / cell.key)
         state, reason = plan.state(cell, record, table, digests.get(cell.material) or None)
         trunk = cell.trunk
-        if trunk and states[trunk.key] in ("changed", "diverged") and state not in plan.DONE:
+        done = (*plan.DONE, "changed")  # stand on a trunk that was there
+        if trunk and states[trunk.key] in barred and state not in done:
             state, reason = "declined", f"its trunk {trunk.label} is {states[trunk.key]}"
         states[cell.key] = state
         images = _images(cell)

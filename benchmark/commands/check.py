@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from benchmark.training.contract import CLAUSES, failures
 from benchmark.training.registry import registry
@@ -30,6 +31,6 @@ def check(name: str, console: Console) -> int:
         reason = broken.get(clause.__name__)
         title = (clause.__doc__ or "").splitlines()[0]
         mark = "[red]broken[/red]" if reason else "[green]kept[/green]  "
-        console.print(f"{mark} {title}" + (f"\n       {reason}" if reason else ""))
+        console.print(f"{mark} {title}" + (f"\n       {escape(reason)}" if reason else ""))
     console.print(f"{head}: {len(CLAUSES) - len(broken)} of {len(CLAUSES)} clauses kept")
     return 1 if broken else 0

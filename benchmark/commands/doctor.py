@@ -45,7 +45,8 @@ def doctor(
         path.rename(path.with_suffix(".broken"))
         console.print(f"{broken}: set aside, a new one is made", markup=False)
     elif broken:
-        console.print(f"{broken}. `doctor --rebuild` makes a new one from the records.")
+        sentence = f"{broken}. `doctor --rebuild` makes a new one from the records."
+        console.print(sentence, markup=False)
         return 1
     waiting = undelivered(runs)
     count = ledger.deliver(waiting)
@@ -56,7 +57,7 @@ def doctor(
 def _look(runs: Path) -> Iterator[Finding]:
     for record in records(runs):
         try:
-            record.cell()
+            record.cell(), record.suites(), record.curves(), record.failure()
             if record.result() is not None:
                 record.weights()
                 record.arrays()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmark.commands import agenda
@@ -49,7 +50,8 @@ def plan(
     for item in work.items:
         shown = item.state if not item.reason else f"{item.state}: {item.reason}"
         label = item.cell.label + ("" if item.asked else "  (trunk)")
-        table.add_row(item.cell.key, label, shown, duration(item.seconds) if item.seconds else "–")
+        time = duration(item.seconds) if item.seconds else "–"
+        table.add_row(item.cell.key, escape(label), escape(shown), time)
     console.print(table)
     console.print(_total(work.items), markup=False)
 

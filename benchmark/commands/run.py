@@ -56,6 +56,7 @@ def run(options: Options, console: Console) -> int:
         options.data_root,
         skip_missing=options.skip_missing,
         load=True,
+        refresh=options.refresh,
         download=options.download,
         progress=_decoding(console),
     )

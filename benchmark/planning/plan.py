@@ -5,6 +5,8 @@ that do not fit the problem. Torch comes in through the table of heads that is h
 """
 
 import inspect
+import types
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,6 +100,7 @@ def hyperparameters(head: type[Head]) -> dict[str, Any]:
 
 def _canonical(stage: Stage, head: type[Head]) -> tuple[tuple[str, Any], ...]:
     defaults = hyperparameters(head)
+    given = _given(head)
     kept = {}
     for name, value in stage.hyper:
         if name not in defaults:
@@ -107,16 +110,30 @@ def _canonical(stage: Stage, head: type[Head]) -> tuple[tuple[str, Any], ...]:
                 f"Options: {known}."
             )
         default = defaults[name]
-        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        like = default
+        if default is None and value is not None and name in given:
+            like = given[name]()
+        if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if isinstance(default, (bool, int, float, str)) and not _alike(default, value):
+        if isinstance(like, (bool, int, float, str)) and not _alike(like, value):
             raise ValueError(
-                f"option {name!r} of head {stage.head!r} must be {_noun(default)}, "
+                f"option {name!r} of head {stage.head!r} must be {_noun(like)}, "
                 f"got {value!r}. Its default is {default!r}."
             )
         if value != default:
             kept[name] = value
     return freeze(kept)
+
+
+def _given(head: type[Head]) -> dict[str, type]:
+    """Of options such as `dim: int | None = None`: what each holds where it is given."""
+    kinds = {}
+    for name, parameter in inspect.signature(head).parameters.items():
+        asked = [kind for kind in typing.get_args(parameter.annotation) if kind is not type(None)]
+        if isinstance(parameter.annotation, types.UnionType) and len(asked) == 1:
+            if asked[0] in (bool, int, float, str):
+                kinds[name] = asked[0]
+    return kinds
 
 
 def _alike(default: Any, value: Any) -> bool:
@@ -169,12 +186,20 @@ def fits(cell: Cell, problem: Callable[[Cell, int], Problem], registry: Registry
 
     problem  gives the problem of a cell for a feature width; 0 is the backbone's own
 
-    Raises ValueError: the head's own sentence.
+    Raises ValueError: the head's own sentence, or what else its constructor raised.
     """
     width = 0
     for stage in cell.stages:
-        head = registry.heads[stage.head](problem(cell, width), **dict(stage.hyper))
-        width = head.dim
+        try:
+            head = registry.heads[stage.head](problem(cell, width), **dict(stage.hyper))
+            width = head.dim
+        except ValueError:
+            raise
+        except Exception as error:  # whatever a stranger's head raises is the answer to show
+            raise ValueError(
+                f"{stage.label} cannot be built ({type(error).__name__}: {error}). "
+                f"Try `python -m benchmark check` on it."
+            ) from error
 
 
 def with_trunks(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:

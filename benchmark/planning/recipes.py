@@ -14,11 +14,27 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from benchmark.planning.cell import Pairs, freeze
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def no_truth(cls: type[BaseModel], value: Any, info: ValidationInfo) -> Any:
+    """Refuse true and false where a number or a word is due: pydantic reads them as 1 and 0."""
+    wanted = cls.model_fields[info.field_name or ""].annotation
+    items = value if isinstance(value, (list, tuple)) else [value]
+    if wanted is not bool and any(isinstance(item, bool) for item in items):
+        raise ValueError("Input should be neither true nor false")
+    return value
 
 
 class Recipe(BaseModel):
@@ -37,7 +53,7 @@ class Recipe(BaseModel):
     flip            a column with scores averaged over the image and its mirror image
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=1)
@@ -58,6 +74,8 @@ class Recipe(BaseModel):
     drop_last: bool = False
     oracle: int = Field(default=0, ge=0)
     flip: bool = False
+
+    _numbers = field_validator("*", mode="before")(no_truth)
 
     @model_validator(mode="after")
     def _milestones_belong_to_steps(self) -> "Recipe":

@@ -10,6 +10,7 @@ Form only: which heads, data sets and backbones exist is the plan's business. A 
 is one value (`milestones: [[0.5, 0.75]]`). docs/suites.md is the grammar for users.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from benchmark.planning.cell import Cell, Pairs, Stage, freeze
-from benchmark.planning.recipes import RECIPES, recipe
+from benchmark.planning.recipes import RECIPES, Recipe, no_truth, recipe
 
 SUITES = Path(__file__).resolve().parent.parent / "suites"
 BLOCK = ("data", "backbone", "recipe", "head", "seeds")
@@ -54,6 +55,8 @@ class Data(BaseModel):
     groups: Literal["kang", "at_least_100", "dl2pa_index"] = "kang"
     folder: str | None = None
 
+    _numbers = field_validator("*", mode="before")(no_truth)
+
 
 @dataclass(frozen=True, slots=True)
 class Suite:
@@ -77,14 +80,14 @@ def read(name: str, changes: Sequence[str] = ()) -> Suite:
     Raises ValueError: one sentence that names the file, the block, and what is wrong.
     """
     path = _find(name)
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     try:
         blocks = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except Exception as error:  # beside YAMLError its constructors raise KeyError, ValueError, …
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         raise ValueError(
-            f"{path.name}{line} is not YAML: {getattr(error, 'problem', None) or error}. "
+            f"{path.name}{line} is not YAML: {_problem(error)}. "
             "Mend the file; docs/suites.md shows the grammar."
         ) from None
     if not isinstance(blocks, list) or not blocks:
@@ -93,17 +96,22 @@ def read(name: str, changes: Sequence[str] = ()) -> Suite:
             "Start the first block with '- data:'."
         )
     cells: dict[str, Cell] = {}
-    matched: set[str] = set()
+    used = _Used(set(), set())
+    inside: set[str] = set()
     for number, block in enumerate(blocks, start=1):
         where = f"{path.name}, block {number}"
-        for cell in _cells(_changed(_checked(block, where), changes, matched, where), where):
-            cells.setdefault(cell.key, cell)
-    for change in changes:
-        if change not in matched:
+        try:
+            changed = _changed(_checked(block, where), changes, inside, where)
+            for cell in _cells(changed, where):
+                cells.setdefault(cell.key, cell)
+                used.add(cell)
+        except RecursionError:
             raise ValueError(
-                f"--set {change!r} changes nothing in suite {path.stem}: it has no such head or "
-                f"recipe. Name one that the suite uses."
-            )
+                f"{where} holds a list or mapping that contains itself. Write it out."
+            ) from None
+    for change in changes:
+        if change in inside:
+            used.demand(change, path.stem)
     comment = "\n".join(
         line.lstrip("#").strip() for line in text.splitlines() if line.startswith("#")
     )
@@ -131,6 +139,21 @@ def _find(name: str) -> Path:
     return path
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}). "
+            "Save it as UTF-8."
+        ) from None
+
+
+def _problem(error: Exception) -> str:
+    """What PyYAML says is wrong, on one line."""
+    return " ".join(str(getattr(error, "problem", None) or error).split())
+
+
 def _checked(block: Any, where: str) -> dict[str, Any]:
     if not isinstance(block, dict):
         raise ValueError(
@@ -156,9 +179,29 @@ class _Block:
     recipes: dict[str, dict[str, Any]]
 
 
-def _changed(
-    block: dict[str, Any], changes: Sequence[str], matched: set[str], where: str
-) -> _Block:
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """Heads and recipes of a suite's cells, to know whether a change reaches any."""
+
+    heads: set[str]
+    recipes: set[str]
+
+    def add(self, cell: Cell) -> None:
+        self.heads.update(stage.head for stage in cell.stages)
+        self.recipes.update(stage.protocol.split(" ")[0] for stage in cell.stages if stage.recipe)
+
+    def demand(self, change: str, suite: str) -> None:
+        field, name, _ = change.partition("=")[0].strip().split(".")
+        known = self.heads if field == "head" else self.recipes
+        if name not in known:
+            raise ValueError(
+                f"--set {change!r} changes nothing in suite {suite}: it has no such {field}. "
+                f"{suggest(name, known)}Name one that it uses: {', '.join(sorted(known))}."
+            )
+
+
+def _changed(block: dict[str, Any], changes: Sequence[str], inside: set[str], where: str) -> _Block:
+    """The block after all changes; `inside` takes up those that reach inside a name."""
     heads: dict[str, dict[str, Any]] = {}
     recipes: dict[str, dict[str, Any]] = {}
     for change in changes:
@@ -171,22 +214,19 @@ def _changed(
             )
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ValueError(f"--set {change!r}: the value is not YAML. Quote it.") from None
+        except Exception as error:  # as for a whole file
+            raise ValueError(
+                f"--set {change!r}: the value is not YAML ({_problem(error)}). Quote it."
+            ) from None
         if len(keys) == 1:
             block[keys[0]] = value
-            matched.add(change)
-        elif len(keys) == 2 and keys[0] == "data" and isinstance(block["data"], dict):
-            block["data"] = {**block["data"], keys[1]: value}
-            matched.add(change)
         elif len(keys) == 2 and keys[0] in ("data", "backbone", "recipe"):
-            block[keys[0]] = [_with(item, keys[1], value) for item in _listed(block[keys[0]])]
-            matched.add(change)
+            items = [_with(item, keys, value) for item in _listed(block[keys[0]])]
+            block[keys[0]] = items if isinstance(block[keys[0]], list) else items[0]
         elif len(keys) == 3 and keys[0] in ("head", "recipe"):
             kept = heads if keys[0] == "head" else recipes
             kept.setdefault(keys[1], {})[keys[2]] = value
-            if _mentions(block, keys[0], keys[1]):
-                matched.add(change)
+            inside.add(change)
         else:
             raise ValueError(
                 f"--set {change!r} is too deep or too shallow for {keys[0]!r} ({where}). "
@@ -196,28 +236,33 @@ def _changed(
     return _Block(block, heads, recipes)
 
 
-def _with(item: Any, key: str, value: Any) -> Any:
-    """One named thing, 'name' or {name: {…}} (or a data record), with one more option."""
+def _with(item: Any, keys: Sequence[str], value: Any) -> Any:
+    """One data record, or one named thing, 'name' or {name: {…}}, with one more option."""
+    field, key = keys
+    if field == "data":
+        record = {"name": item} if isinstance(item, str) else item
+        return {**record, key: value} if isinstance(record, dict) else item
     if isinstance(item, str):
         return {item: {key: value}}
-    if isinstance(item, dict) and "name" in item:
-        return {**item, key: value}
     if isinstance(item, dict) and len(item) == 1:
         ((name, options),) = item.items()
-        return {name: {**(options or {}), key: value}}
+        if options is None or isinstance(options, dict):
+            return {name: {**(options or {}), key: value}}
     return item  # not a form that exists: said when the block is read
-
-
-def _mentions(block: Mapping[str, Any], field: str, name: str) -> bool:
-    words = _NAME.findall(f"{block['head']} {block['recipe']}" if field == "recipe" else "")
-    return name in words or (field == "head" and name in _NAME.findall(str(block["head"])))
 
 
 def _cells(block: _Block, where: str) -> Iterator[Cell]:
     values = block.values
-    data = [_data(record, where) for record in _expand(values["data"])]
-    backbones = [_named(item, f"{where}: backbone") for item in _each(values["backbone"], where)]
-    recipes = [_named(item, f"{where}: recipe") for item in _each(values["recipe"], where)]
+    for key in BLOCK:
+        if values[key] == []:
+            raise _empty(f"{where}: {key!r}")
+    data = [_data(record, where) for record in _expand(values["data"], f"{where}: data")]
+    backbones = [_named(item, f"{where}: backbone") for item in _each(values, "backbone", where)]
+    for name, options in backbones:
+        _options({**options}, f"{where}: backbone {name}", reserved="name")
+    recipes = [_named(item, f"{where}: recipe") for item in _each(values, "recipe", where)]
+    for name, changes in recipes:
+        _recipe(name, changes, where)  # also where every head names another one
     pipes = [pipe for item in _listed(values["head"]) for pipe in _pipes(item, block, where)]
     seeds = [_seed(item, where) for item in _listed(values["seeds"])]
     for each, (backbone, options), (name, changes), pipe, seed in product(
@@ -228,6 +273,26 @@ def _cells(block: _Block, where: str) -> Iterator[Cell]:
             for position, part in enumerate(pipe)
         )
         yield Cell(each, freeze({**options, "name": backbone}), stages, seed)
+
+
+def _options(options: Mapping[Any, Any], what: str, reserved: str = "") -> None:
+    """Hold options against what a cell can state: words as names, plain values."""
+    for name, value in options.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name == reserved:
+            raise ValueError(f"{what}: {name!r} is not the name of an option. Leave it out.")
+        if not _plain(value):
+            raise ValueError(
+                f"{what}: option {name!r} is a finite number, a word, true, false, or a list of "
+                f"these, got {value!r}. Change the value."
+            )
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(_plain(item) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, (bool, int, str))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,17 +316,18 @@ def _stage(
     own = {**(changes if first else {}), **by_name.get(name, {})}
     if name not in RECIPES and not first and part.recipe is None:
         return Stage(part.head, part.hyper, frozen=part.frozen)  # right where nothing is trained
-    try:
-        chosen, label = recipe(name, own)
-    except ValidationError as error:
-        raise ValueError(_sentence(error, f"{where}: recipe {name}", _fields(name))) from None
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    chosen, label = _recipe(name, own, where)
     return Stage(part.head, part.hyper, chosen.pairs(), part.frozen, protocol=label)
 
 
-def _fields(name: str) -> list[str]:
-    return list(RECIPES[name].recipe.model_dump())
+def _recipe(name: str, changes: Mapping[str, Any], where: str) -> tuple[Recipe, str]:
+    try:
+        return recipe(name, changes)
+    except ValidationError as error:
+        fields = list(Recipe.model_fields)
+        raise ValueError(_sentence(error, f"{where}: recipe {name}", fields)) from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 def _data(record: Any, where: str) -> Pairs:
@@ -328,7 +394,9 @@ def _heads(
             f"{where}: the options of head {name!r} must be a record, got {_kind(options)}. "
             f"Write {{{name}: {{option: value}}}}."
         )
-    for hyper in _expand({**(options or {}), **changes.get(head, {})}):
+    what = f"{where}: head {name}"
+    for hyper in _expand({**(options or {}), **changes.get(head, {})}, what):
+        _options(hyper, what)
         yield str(name), hyper
 
 
@@ -344,11 +412,12 @@ def _seed(item: Any, where: str) -> int | Pairs:
     )
 
 
-def _each(value: Any, where: str) -> Iterator[Any]:
-    for item in _listed(value):
+def _each(values: Mapping[str, Any], field: str, where: str) -> Iterator[Any]:
+    """The items of a field of named things, their options multiplied."""
+    for item in _listed(values[field]):
         if isinstance(item, dict) and len(item) == 1:
             ((name, options),) = item.items()
-            for record in _expand(options or {}):
+            for record in _expand({} if options is None else options, f"{where}: {field}"):
                 yield {name: record}
         else:
             yield item
@@ -371,19 +440,25 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _expand(value: Any) -> Iterator[Any]:
+def _expand(value: Any, where: str) -> Iterator[Any]:
     """Lists multiply, mappings are records; a list inside a list is one value."""
     if isinstance(value, list):
+        if not value:
+            raise _empty(where)
         for item in value:
             if isinstance(item, list):
                 yield tuple(item)
             else:
-                yield from _expand(item)
+                yield from _expand(item, where)
     elif isinstance(value, dict):
-        for combination in product(*(list(_expand(item)) for item in value.values())):
+        for combination in product(*(list(_expand(item, where)) for item in value.values())):
             yield dict(zip(value, combination, strict=True))
     else:
         yield value
+
+
+def _empty(what: str) -> ValueError:
+    return ValueError(f"{what} has an empty list, which makes no cells. Give a value, or leave it.")
 
 
 def _sentence(error: ValidationError, where: str, known: Sequence[str]) -> str:

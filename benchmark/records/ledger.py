@@ -5,11 +5,14 @@ committed by its last tag, the checksum of the result that it was written from; 
 status is not evidence, and readers take committed runs only.
 """
 
+import json
 import math
 import os
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.planning.cell import PROTOCOL, Cell
-from benchmark.records.record import Record, Torn, records
+from benchmark.records.record import Record, Torn, digest, records
 
 EXPERIMENT = "classifier heads"
 _KEY, _SUITES, _COMMITTED = "benchmark.key", "benchmark.suites", "benchmark.committed"
@@ -85,6 +88,8 @@ class Ledger:
             if found is None:
                 return _create(client, experiment, cell, suites)
             client.update_run(found.info.run_id, status="RUNNING")
+            if _REASON in found.data.tags:
+                client.delete_tag(found.info.run_id, _REASON)
             return str(found.info.run_id)
 
     def follow(self, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -117,7 +122,7 @@ class Ledger:
         if not path.is_file():
             return None
         try:
-            with sqlite3.connect(path) as connection:
+            with closing(sqlite3.connect(path)) as connection:
                 (answer,) = connection.execute("pragma quick_check").fetchone()
         except sqlite3.DatabaseError as error:
             return f"{path} is not a database ({error})"
@@ -136,11 +141,6 @@ def describe(cell: Cell) -> dict[str, Any]:
     """A cell as parameters for people: what they compare, filter and plot by."""
     data = dict(cell.data)
     first = cell.stages[0]
-    method = cell.method
-    for stage in cell.stages:
-        for name, value in stage.hyper:
-            if name == "dim":
-                method = method.replace(f" dim={value}", "")
     name = " ".join(part for part in cell.material.split(" ") if not part.startswith("1:"))
     return {
         "key": cell.key,
@@ -151,12 +151,23 @@ def describe(cell: Cell) -> dict[str, Any]:
         "largest": data["largest"] or 0,
         "group_rule": data["groups"],
         "backbone": cell.network,
-        "head": method,
+        "head": _method(cell),
         "recipe": first.protocol,
         "epochs": dict(first.recipe).get("epochs", 0),
         "seed": cell.seed_label,
         "protocol": PROTOCOL,
     }
+
+
+def _method(cell: Cell) -> str:
+    """The heads without the last stated `dim`, which has a column of its own."""
+    stages = list(cell.stages)
+    for position in reversed(range(len(stages))):
+        kept = tuple(pair for pair in stages[position].hyper if pair[0] != "dim")
+        if kept != stages[position].hyper:
+            stages[position] = replace(stages[position], hyper=kept)
+            break
+    return replace(cell, stages=tuple(stages)).method
 
 
 _OWN = ("profile=", "groups=")  # have parameters of their own
@@ -223,7 +234,7 @@ def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
     cell, suites = record.cell(), ",".join(record.suites())
     result = record.result()
     failure = record.failure()
-    seal = result["files"]["weights.safetensors"] + result["state"] if result else "failed"
+    seal = digest(json.dumps(result, sort_keys=True).encode()) if result else "failed"
     tags = run.data.tags if run is not None else {}
     if result is None and failure is not None and tags.get(_REASON) == failure["reason"][:4000]:
         return False
@@ -231,12 +242,13 @@ def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
         if tags.get(_SUITES) != suites:
             client.set_tag(run.info.run_id, _SUITES, suites)
         return False
-    if _COMMITTED in tags:  # of an older result: written anew
+    points = _points(record, cell, result) if result else []
+    if _COMMITTED in tags or not _agrees(client, run, points):  # of an older try: written anew
         client.delete_run(run.info.run_id)
-        run = None
+        run, tags = None, {}
     if run is None:
         name = _create(client, experiment, cell, record.suites(), _start(result))
-    else:  # begun or half delivered: what is there already is the same, point for point
+    else:  # begun or half delivered
         name = str(run.info.run_id)
         client.set_tag(name, _SUITES, suites)
     if result is None:
@@ -247,9 +259,22 @@ def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
         return True
     if _REASON in tags:
         client.delete_tag(name, _REASON)  # of an earlier try
-    _result(client, name, record, cell, result)
+    _log(client, name, points)
+    _result(client, name, cell, result)
     client.set_tag(name, _COMMITTED, seal)
     return True
+
+
+def _agrees(client: Any, run: Any, points: Sequence["Point"]) -> bool:
+    """Whether a run shows nothing but these points; a cell begun anew has others of its own."""
+    if run is None or not points:
+        return True
+    mine = {(name, when, step) for name, _, when, step in points}
+    return all(
+        (name, each.timestamp, each.step) in mine
+        for name in run.data.metrics
+        for each in client.get_metric_history(run.info.run_id, name)
+    )
 
 
 def _start(result: Mapping[str, Any] | None) -> int | None:
@@ -279,19 +304,28 @@ def _create(
     return str(run.info.run_id)
 
 
-def _result(client: Any, run: str, record: Record, cell: Cell, result: dict[str, Any]) -> None:
-    from mlflow.entities import Param, RunTag
-
-    when = _finished(result)
-    cost, size = result["cost"], result["size"]
+def _points(record: Record, cell: Cell, result: Mapping[str, Any]) -> list["Point"]:
+    """Everything of a result that is drawn: curves, readings, final numbers."""
+    when, cost = _finished(result), result["cost"]
     final = {**result["metrics"], **{name: cost[name] for name in COST}}
     known = {name: float(value) for name, value in final.items() if not math.isnan(value)}
     step = int(describe(cell)["epochs"])
     points = [(name, value, when, step) for name, value in known.items()]
     for reading in result["readings"]:
         at = int(reading["step"])
-        points += [(f"head/{k}", v, when, at) for k, v in reading.items() if k != "step"]
-    _log(client, run, [*_curves(record.curves()), *points])
+        points += [(_name(f"head/{k}"), v, when, at) for k, v in reading.items() if k != "step"]
+    return [*_curves(record.curves()), *points]
+
+
+def _name(text: str) -> str:
+    """A name of a metric as MLflow takes it: a head's readings are named freely."""
+    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
+
+
+def _result(client: Any, run: str, cell: Cell, result: dict[str, Any]) -> None:
+    from mlflow.entities import Param, RunTag
+
+    when, cost, size = _finished(result), result["cost"], result["size"]
     tags = {
         "benchmark.state": result["state"],
         "benchmark.finished": cost["finished"],
@@ -313,7 +347,7 @@ Point = tuple[str, float, int, int]
 
 def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
     return [
-        (f"train/{name}", float(value), int(row["time"]), int(row["epoch"]))
+        (_name(f"train/{name}"), float(value), int(row["time"]), int(row["epoch"]))
         for row in rows
         for name, value in row.items()
         if name not in ("epoch", "step", "time")
@@ -353,6 +387,7 @@ def undelivered(runs: Path) -> list[Record]:
 
 def _deliverable(record: Record) -> bool:
     try:
+        record.cell(), record.suites(), record.curves()
         return record.result() is not None or record.failure() is not None
     except Torn:
         return False

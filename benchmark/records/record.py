@@ -88,24 +88,30 @@ class Record:
         return (self.folder / "cell.json").is_file()
 
     def cell(self) -> Cell:
-        """The cell as it was stated."""
-        return Cell.from_json(self._read("cell.json"))
+        """The cell as it was stated; Torn where that cannot be read."""
+        try:
+            return Cell.from_json(self._read("cell.json") or {})
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, Torn):
+                raise
+            raise Torn(f"{self.folder / 'cell.json'} states no cell: {REPAIR}") from None
 
     def tag(self, suite: str) -> None:
         """Note that a suite asks for this cell."""
-        known = self.suites()
+        try:
+            known = self.suites()
+        except Torn:
+            known = ()  # written anew: a tag is no evidence
         if suite not in known and self.folder.is_dir():
             write_whole(self.folder / "suites.json", _json(sorted({*known, suite})))
 
     def suites(self) -> tuple[str, ...]:
         """The suites that asked for this cell."""
-        path = self.folder / "suites.json"
-        return tuple(json.loads(path.read_text())) if path.is_file() else ()
+        return tuple(self._read("suites.json") or ())
 
     def curves(self) -> list[dict[str, Any]]:
         """One row an epoch, as far as training has come."""
-        path = self.folder / "curves.json"
-        return list(json.loads(path.read_text())) if path.is_file() else []
+        return list(self._read("curves.json") or [])
 
     def write_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keep the rows so far."""
@@ -120,7 +126,7 @@ class Record:
         """Write arrays and weights, then the result that vouches for them."""
         files = {}
         for name, content in (("arrays", arrays), ("weights", weights)):
-            packed = save({key: np.ascontiguousarray(value) for key, value in content.items()})
+            packed = save({key: np.asarray(value, order="C") for key, value in content.items()})
             write_whole(self.folder / f"{name}.safetensors", packed)
             files[f"{name}.safetensors"] = digest(packed)
         body = {**result, "schema": SCHEMA, "files": files}
@@ -135,8 +141,7 @@ class Record:
 
     def failure(self) -> Mapping[str, str] | None:
         """Why there is no result, if it was tried: reason and traceback."""
-        path = self.folder / "failure.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return dict(found) if (found := self._read("failure.json")) else None
 
     def result(self) -> dict[str, Any] | None:
         """The sealed result, None if there is none yet.
@@ -146,6 +151,8 @@ class Record:
         if not (self.folder / "result.json").is_file():
             return None
         body = self._read("result.json")
+        if not isinstance(body, dict):
+            raise Torn(f"{self.folder / 'result.json'} is no result: {REPAIR}")
         checksum = body.pop("checksum", None)
         if checksum != digest(_json(body)):
             raise Torn(f"{self.folder / 'result.json'} is damaged: {REPAIR}")
@@ -169,6 +176,11 @@ class Record:
         names = ("result.json", "failure.json", "arrays.safetensors", "weights.safetensors")
         for name in (*names, "curves.json"):  # the result first: without it nothing is vouched for
             (self.folder / name).unlink(missing_ok=True)
+        for name, look in (("cell.json", self.cell), ("suites.json", self.suites)):
+            try:
+                look()
+            except Torn:
+                (self.folder / name).unlink(missing_ok=True)
 
     @contextmanager
     def claim(self, note: Mapping[str, Any]) -> Iterator[None]:
@@ -188,9 +200,12 @@ class Record:
         finally:
             os.close(handle)
 
-    def _read(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str) -> Any:
+        """What a file says, None where there is no such file."""
         try:
-            return dict(json.loads((self.folder / name).read_text(encoding="utf-8")))
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
         except (ValueError, OSError) as error:
             raise Torn(f"{self.folder / name} cannot be read ({error}): {REPAIR}") from None
 

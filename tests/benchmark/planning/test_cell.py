@@ -192,11 +192,11 @@ def test_a_head_with_nothing_to_train_has_no_recipe():
 def test_keys_that_are_in_use():
     quick = complete(read("quick").cells[0], registry(), largest)
     assert quick.label == "digits 1:1 · small_cnn · psc · seed 0"
-    assert quick.key == "QUICKKEY"
+    assert quick.key == "0ffce3e3cda6a930"
     tail = read("long_tail", ["head=dl2pa", "seeds=[2]", "data.ratio=200"]).cells[-1]
     tail = complete(tail, registry(), largest)
     assert tail.label == "cifar100 1:200 · resnet32 channels=32 · dl2pa · seed 2"
-    assert tail.key == "TAILKEY"
+    assert tail.key == "e6f57bff8a288d17"
 
 
 def test_json_and_back(cell):

@@ -21,7 +21,7 @@ BLOCK = {
 
 @pytest.fixture
 def suite(tmp_path):
-    """suite(text or blocks, changes): the suite of such a file."""
+    """Give a function (text or blocks, changes): the suite of such a file."""
 
     def build(content, changes=()):
         path = tmp_path / "mine.yaml"
@@ -35,7 +35,7 @@ def suite(tmp_path):
 
 @pytest.fixture
 def cells(suite):
-    """cells(changes, **fields): the cells of one block that differs in some fields."""
+    """Give a function (*changes, **fields): the cells of a block that differs in these fields."""
 
     def build(*changes, **fields):
         return suite([{**BLOCK, **fields}], changes).cells
@@ -45,7 +45,7 @@ def cells(suite):
 
 @pytest.fixture
 def refusal(suite):
-    """refusal(text or blocks, changes): the sentence that refuses them."""
+    """Give a function (text or blocks, changes): the sentence that refuses them."""
 
     def build(content, changes=()):
         with pytest.raises(ValueError) as error:
@@ -257,7 +257,10 @@ def test_files_that_are_not_there():
         ("- data: a\x01b\n", ("is not YAML", "special characters")),
         ("- {data: 2026-13-45}\n", ("is not YAML", "month")),
         ("- &a [*a]\n", ("block 1", "must be a mapping")),
-        ("- {data: &a [*a], backbone: b, recipe: quick, head: psc, seeds: 0}", ("itself",)),
+        (
+            "- {data: a, backbone: b, recipe: quick, head: {psc: &a {dim: *a}}, seeds: 0}",
+            ("itself",),
+        ),
         ("---\n- 1\n---\n- 2\n", ("is not YAML",)),
         ("- psc\n", ("block 1", "must be a mapping", "got str 'psc'", "Keys: data, backbone")),
         ("-\n", ("block 1", "must be a mapping", "got nothing")),
@@ -447,7 +450,7 @@ def test_set_applies_in_order_and_to_every_block(suite):
         ("head.pcs.dim=1", ("changes nothing", "Did you mean 'psc'?")),
         ("head.dim.x=1", ("changes nothing",)),  # an option's name is no head
         ("head.quick.dim=1", ("changes nothing",)),  # nor is a recipe's
-        ("recipe.long_tail_200.epochs=1", ("changes nothing", "no such head or recipe")),
+        ("recipe.long_tail_200.epochs=1", ("changes nothing", "no such recipe", "it uses: quick")),
         ("recipe.psc.epochs=1", ("changes nothing",)),
     ],
 )

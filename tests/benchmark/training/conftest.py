@@ -69,7 +69,7 @@ def cell(recipe) -> Callable[..., Cell]:
                 )
             )
         material = {"name": "digits", "ratio": ratio, **(data or {})}
-        backbone = freeze({"name": "small_cnn", "channels": 4})
+        backbone = freeze({"name": "small_cnn", "channels": 5})
         return Cell(freeze(material), backbone, tuple(stages), seed)
 
     return build

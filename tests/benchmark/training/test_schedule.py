@@ -1,4 +1,4 @@
-"""The learning rate, epoch by epoch, against numbers computed here from the protocols' own words."""
+"""The learning rate, epoch by epoch, against numbers computed here from the protocols' words."""
 
 import math
 from fractions import Fraction
@@ -15,7 +15,7 @@ STEPS = [1, 7, 75, 88, 97, 391]  # an epoch; 88 is CIFAR-10 at ratio 200, 391 ba
 
 
 def long_tail_by_hand(epoch):
-    """lr of 0.1 by the released code, epoch 1 … 200."""
+    """Rate with lr 0.1 in the released code, epoch 1 … 200."""
     if epoch <= 5:
         return 0.1 * epoch / 5
     if epoch > 180:
@@ -26,7 +26,7 @@ def long_tail_by_hand(epoch):
 
 
 def balanced_by_hand(epoch):
-    """lr of 0.01 by the released code, epoch 0 … 249."""
+    """Rate with lr 0.01 in the released code, epoch 0 … 249."""
     lr = 0.01
     for border in (100, 200):
         if epoch >= border:

@@ -114,11 +114,11 @@ def twin(recipe, batches, rate_of):
     return weights
 
 
-@pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("momentum, decay", [(0.9, 0.05), (0.0, 0.05), (0.9, 0.0)])
-def test_weights_are_those_of_a_naive_loop(recipe, nesterov, momentum, decay):
-    if nesterov and not momentum:
-        return  # torch refuses: there is nothing to look ahead with
+@pytest.mark.parametrize(
+    "momentum, decay, nesterov",
+    [(0.9, 0.05, False), (0.0, 0.05, False), (0.9, 0.0, False), (0.9, 0.05, True)],
+)
+def test_weights_are_those_of_a_naive_loop(recipe, momentum, decay, nesterov):
     own = recipe(
         **{"epochs": 6, "lr": 0.2, "momentum": momentum, "weight_decay": decay},
         **{"nesterov": nesterov, "schedule": "step", "milestones": (0.5,)},
@@ -246,7 +246,7 @@ def test_the_epochs_loss_is_the_mean_of_its_steps(recipe):
     now = train(trunk(), Plain(), Sets(steps=3), own, seed=0)
     look, head = trunk(), Plain()
     for epoch, row in enumerate(now.curves):
-        losses = [float(head.loss(look(x), y)) for x, y in Sets(steps=3).epoch(epoch)]
+        losses = [head.loss(look(x), y).item() for x, y in Sets(steps=3).epoch(epoch)]
         assert row["loss"] == pytest.approx(sum(losses) / 3)
 
 
@@ -270,9 +270,6 @@ def test_a_rate_too_large_diverges(recipe):
     assert 0 < caught.value.step < 160
 
 
-# --- mixup
-
-
 def test_mixup_against_a_naive_loop():
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(7, 1, 4, 4, generator=generator)
@@ -286,7 +283,7 @@ def test_mixup_against_a_naive_loop():
         want = share * images[i] + (1 - share) * images[partner[i]]
         torch.testing.assert_close(mixed[i], want)
     # the loss: each example's cost for its own label, and for its partner's
-    head = Plain().double()
+    head = Plain().double().requires_grad_(False)
     embedding = torch.randn(7, WIDTH, generator=generator).double()
     total = 0.0
     for i in range(7):
@@ -364,9 +361,6 @@ def test_batch_norm_moves_once_a_step(recipe, alpha):
     assert head.norm.num_batches_tracked == 6
 
 
-# --- the trunk
-
-
 def state(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
@@ -433,9 +427,6 @@ def test_features_are_float32_whatever_the_precision():
     assert not torch.equal(found, exact)  # it was computed in bf16
     assert torch.equal(found, found.bfloat16().float())
     torch.testing.assert_close(found, exact, atol=0.1, rtol=0.02)
-
-
-# --- stop and go on
 
 
 def parts(name):

@@ -1,0 +1,188 @@
+"""Many cells in real worker processes, some of which fail or are killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmark.engines.local import Event, Local, folder, workers_fit
+from benchmark.engines.worker import Settings
+from benchmark.planning import suite
+from benchmark.planning.cell import Cell
+from benchmark.planning.plan import complete
+from benchmark.records.record import Record
+from benchmark.training.registry import registry
+
+# a head that trains until a file says otherwise; what it does then is the class's own business
+HEAD = """
+import os, signal
+from pathlib import Path
+import torch
+from heads.base import Head, Problem
+
+class Mine(Head):
+    def __init__(self, problem: Problem, *, fault: str = "none"):
+        super().__init__()
+        self.dim = problem.width
+        self.fault = fault
+        self.weight = torch.nn.Parameter(torch.zeros(problem.classes, problem.width))
+
+    def score(self, embedding):
+        return embedding @ self.weight.T
+
+    def loss(self, embedding, labels):
+        if self.fault == "raises":
+            raise RuntimeError("no loss today [/not a tag]\\nand a second line")
+        if self.fault == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "nan":
+            return (embedding * float("nan")).sum()
+        return torch.nn.functional.cross_entropy(self.score(embedding), labels)
+"""
+
+
+def workers() -> list[int]:
+    found = psutil.Process().children(recursive=True)
+    return [child.pid for child in found if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def cells(tmp_path):
+    """Give a function (heads): cells of one epoch on 10 digits a class."""
+    (tmp_path / "mine.py").write_text(HEAD)
+
+    def build(heads: str) -> list[Cell]:
+        (tmp_path / "tiny.yaml").write_text(
+            "- data: {name: digits, largest: 10}\n  backbone: {small_cnn: {channels: 4}}\n"
+            f"  recipe: {{quick: {{epochs: 1}}}}\n  seeds: 0\n  head: {heads}\n"
+        )
+        table = registry([tmp_path / "mine.py"])
+        found = suite.read(str(tmp_path / "tiny.yaml")).cells
+        return [complete(cell, table, lambda name: 124) for cell in found]
+
+    return build
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Give a function (cells, jobs): how each ended, in their order, and all events."""
+
+    def run(cells: list[Cell], jobs: int = 1, hear=lambda event: None):
+        events: list[Event] = []
+
+        def tell(event):
+            if event is not None:
+                events.append(event)
+            hear(event)
+
+        files = (tmp_path / "mine.py",)
+        settings = Settings(tmp_path / "runs", tmp_path / "data", files, "cpu", 1)
+        engine = Local(settings, jobs, tell)
+        ended = engine.run(cells)
+        assert engine._workers == []
+        assert workers() == []
+        assert engine.interrupted == 0
+        return [ended[cell.key] for cell in cells], events
+
+    return run
+
+
+def test_one_bad_cell_does_not_stop_the_others(cells, train, tmp_path):
+    found = cells(
+        "[{mine: {fault: [raises, none, killed, nan]}}, 'mine > ncm', psc, psc > ncm,"
+        " [{mine: {fault: raises}}, ncm], [{mine: {fault: killed}}, ncm], "
+        " [{mine: {fault: nan}}, ncm]]"
+    )
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    ended, events = train(found)
+    after = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert after == before
+    assert ended == [
+        *("failed", "done", "failed", "diverged"),
+        *("done", "done", "done"),
+        *("failed", "failed", "failed"),
+    ]
+    raised, good, killed, nan, _, _, pair, *dependants = [
+        Record(tmp_path / "runs" / cell.key) for cell in found
+    ]
+    assert raised.failure()["reason"] == "RuntimeError: no loss today [/not a tag]"
+    assert "in loss" in raised.failure()["traceback"]
+    assert "and a second line" in raised.failure()["traceback"]
+    assert killed.failure()["reason"].startswith("its process ended with code -9 (killed, perhaps")
+    assert killed.cell() == found[2] and killed.result() is None
+    assert good.result()["state"] == "done" and good.failure() is None
+    assert nan.result()["state"] == "diverged" and nan.result()["diverged_step"] == 0
+    assert pair.result()["trunk"] == found[5].key
+    for dependant, trunk, how in zip(
+        dependants, (raised, killed, nan), ("failed", "failed", "diverged"), strict=True
+    ):
+        assert dependant.result() is None
+        assert dependant.failure()["reason"] == f"its trunk {trunk.key} {how}"
+        assert dependant.cell().trunk.key == trunk.key
+    # what a display hears
+    kinds = {cell.key: [e.kind for e in events if e.cell.key == cell.key] for cell in found}
+    for cell, end in zip(found[:7], ended[:7], strict=True):
+        kept = [kind for kind in kinds[cell.key] if kind != "pulse"]
+        assert kept == ["started", end]
+    for cell in found[7:]:
+        assert kinds[cell.key] == ["failed"]  # never started
+    order = [event.cell.key for event in events if event.kind == "started"]
+    assert order.index(found[5].key) < order.index(found[6].key)
+
+
+@pytest.mark.long
+def test_a_worker_that_is_killed_from_outside(cells, train, tmp_path):
+    killed = []
+
+    def kill(event):
+        if event is not None and event.kind == "started" and not killed:
+            killed.append(event.cell.key)
+            for pid in workers():
+                os.kill(pid, signal.SIGKILL)
+
+    found = cells("[psc, {psc: {dim: 8}}, mine]")
+    ended, _ = train(found, hear=kill)
+    assert ended == ["failed", "done", "done"] and killed == [found[0].key]
+    assert "code -9" in Record(tmp_path / "runs" / found[0].key).failure()["reason"]
+    ended, _ = train(found)
+    assert ended == ["done"] * 3
+    assert Record(tmp_path / "runs" / found[0].key).failure() is None
+
+
+@pytest.mark.long
+def test_a_cell_that_another_process_has(cells, train, tmp_path):
+    found = cells("[psc, mine]")
+    with Record(tmp_path / "runs" / found[0].key).claim({}):
+        ended, _ = train(found)
+    assert ended == ["busy", "done"]
+    assert Record(tmp_path / "runs" / found[0].key).failure() is None
+
+
+def test_nothing_to_do(train):
+    assert train([]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "cores, threads, cells, device, memory, jobs",
+    [
+        (8, 1, 100, "cpu", 64 * 2**30, 8),
+        (8, 2, 100, "cpu", 64 * 2**30, 4),
+        (8, 1, 3, "cpu", 64 * 2**30, 3),
+        (8, 1, 100, "cpu", 5 * 2**30, 2),
+        (8, 16, 100, "cpu", 64 * 2**30, 1),
+        (8, 1, 100, "cpu", 2**20, 1),
+        (8, 1, 100, "cuda", 64 * 2**30, 1),
+    ],
+)
+def test_workers_fit(cores, threads, cells, device, memory, jobs):
+    assert workers_fit(cores, threads, cells, device, memory) == jobs
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    assert folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(ValueError, match="cannot write to .*Choose another --runs"):
+            folder(Path(path))

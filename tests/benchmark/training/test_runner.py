@@ -1,0 +1,547 @@
+"""One cell from start to finish, on the handwritten digits."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import benchmark
+from benchmark.planning.cell import freeze
+from benchmark.planning.plan import Registry
+from benchmark.records.record import Busy, Record
+from benchmark.training import checkpoint, runner
+from benchmark.training.registry import registry
+from benchmark.training.runner import Ear, run
+from benchmark.training.train import Stopped
+from datasets.loader import passes
+from heads import HEADS
+from heads.base import Head, Needs
+from heads.psc import PSC
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not np.array_equal(one[name], other[name])] == []
+    return True
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def stopping_after(count):
+    """An Ear that stops after so many steps."""
+    steps = []
+    return Ear(pulse=lambda step, _: steps.append(step), stop=lambda: len(steps) == count)
+
+
+def test_a_whole_cell(cell, place):
+    own = cell("psc", epochs=8, batch=16, ratio=2.0, oracle=3, flip=True)
+    rows = []
+    assert run(own, place, Ear(epoch=rows.append)) == "done"
+    record = Record(place.runs / own.key)
+    assert record.cell() == own
+    result = record.result()
+    assert result["state"] == "done"
+    numbers = result["metrics"]
+    assert 0.6 < numbers["accuracy"] <= 1  # ten classes: it has learned
+    assert numbers["accuracy"] <= numbers["top5"]
+    assert {"many", "medium", "few", "ece", "nc1", "nc2", "nc3", "nc4", "train_accuracy"} < set(
+        numbers
+    )
+    arrays = record.arrays()
+    assert arrays["confusion"].sum() == 500
+    assert arrays["per_class"].mean() == pytest.approx(numbers["accuracy"])  # 50 of each class
+    by_group = [arrays["per_class"][i] for i, g in enumerate(result["groups"]) if g == "many"]
+    assert np.mean(by_group) == pytest.approx(numbers["many"])
+    assert np.array_equal(arrays["class_vectors"], record.weights()["heads.0.classifier.weight"])
+
+    curves = record.curves()
+    assert curves == [dict(row) for row in rows]
+    assert [row["epoch"] for row in curves] == list(range(1, 9))
+    assert curves[-1]["loss"] < curves[0]["loss"]
+    tested = {row["epoch"]: row["oracle"] for row in curves if "oracle" in row}
+    assert list(tested) == [3, 6, 8]  # every third, and the last
+    assert tested[8] == numbers["accuracy"] and numbers["oracle"] == max(tested.values())
+    assert "validation" not in curves[0] and "validation" not in numbers
+
+    images = sum(result["counts"])
+    assert result["seen"] == 8 * images and result["size"]["train_images"] == images
+    assert result["counts"][0] == 124 and result["counts"][-1] == 62
+    assert result["cost"]["seconds"] > 0 and result["cost"]["threads"] == 1
+    assert result["digests"]["images"] == runner.material(own.data, place.data_root).digest
+    assert result["digests"]["heads"] == {"psc": place.registry.digests["psc"]}
+    assert result["names"][:2] == ["zero", "one"]
+    # convolutions 9·1·5, 9·5·10, 9·10·10, batch norm 2·(5 + 10 + 10), classifier 10·10 + 10
+    assert result["size"]["parameters"] == 45 + 450 + 900 + 50 + 110
+    # two per multiply-add: at 8 x 8, 4 x 4 and 4 x 4 positions, and the classifier
+    assert result["size"]["flops"] == 2 * (45 * 64 + 450 * 16 + 900 * 16 + 100)
+    assert [result["size"][name] for name in ("width", "dim", "classes")] == [10, 10, 10]
+    names = {path.name for path in record.folder.iterdir()}
+    assert not any(name.startswith("checkpoint") or name.endswith(".tmp") for name in names)
+    claim = json.loads((record.folder / "claim.json").read_text())
+    assert claim["device"] == "cpu" and claim["threads"] == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_load_gives_the_recorded_accuracy(cell, place, precision):
+    own = cell("dl2pa", precision=precision)
+    run(own, place)
+    found = benchmark.load(own.key[:7], place.runs)
+    assert not found.training and found.cell == own
+    assert all(value.device.type == "cpu" for value in found.state_dict().values())
+    split = runner.material(own.data, place.data_root).test
+    with torch.no_grad():
+        predicted = torch.cat([found(images) for images in split.images.split(500)]).argmax(1)
+    right = float((predicted == split.labels).double().mean())
+    record = Record(place.runs / own.key)
+    assert right == record.result()["metrics"]["accuracy"] == found.result["metrics"]["accuracy"]
+    table = np.zeros((10, 10), dtype=int)
+    for label, guess in zip(split.labels, predicted, strict=True):
+        table[label, guess] += 1
+    assert np.array_equal(table, record.arrays()["confusion"])
+
+
+def test_loaded_images_may_be_bytes_or_normalised(cell, place):
+    own = cell("psc", ">", "ncm")
+    run(own.trunk, place)
+    run(own, place)
+    found = benchmark.load(own.key, place.runs)
+    material = runner.material(own.data, place.data_root)
+    normalised, _ = next(passes(material.test, batch=20, mean=material.mean, std=material.std))
+    assert torch.equal(found(material.test.images[:20]), found(normalised))
+    features = found.features(normalised)
+    assert features.shape == (20, 10)
+    centroids = found.heads[-1].centroids
+    nearest = torch.cdist(features, centroids).argmin(1)
+    assert torch.equal(found(normalised).argmax(1), nearest)
+
+
+def test_load_refuses(cell, place):
+    one, other = cell("psc", epochs=1), cell("psc", epochs=1, seed=1)
+    for own in (one, other):
+        run(own, place)
+    with pytest.raises(ValueError, match="2 finished cells under .* begins with ''"):
+        benchmark.load("", place.runs)
+    with pytest.raises(ValueError, match="0 finished cells"):
+        benchmark.load("nowhere", place.runs)
+    Record(place.runs / other.key).clear()
+    with pytest.raises(ValueError, match="0 finished cells"):
+        benchmark.load(other.key, place.runs)
+    with pytest.raises(ValueError, match="python -m benchmark plan"):
+        benchmark.load("", place.runs)  # one finished cell, but no key was given
+
+
+def test_a_finished_cell_is_not_trained_again(cell, place):
+    own = cell("psc", epochs=1)
+    run(own, place)
+    before = (place.runs / own.key / "result.json").read_bytes()
+    beats = []
+    assert run(own, place, Ear(pulse=lambda step, steps: beats.append(step))) == "done"
+    assert beats == [] and (place.runs / own.key / "result.json").read_bytes() == before
+
+
+def test_the_same_cell_twice_the_same_bits(cell, place, tmp_path):
+    own = cell("dl2pa", mixup=1.0)
+    elsewhere = replace(place, runs=tmp_path / "other")
+    for each in (place, elsewhere):
+        torch.manual_seed(len(str(each.runs)))  # of no account
+        run(own, each)
+    one, other = Record(place.runs / own.key), Record(elsewhere.runs / own.key)
+    assert same(one.weights(), other.weights()) and same(one.arrays(), other.arrays())
+    assert without_time(one.curves()) == without_time(other.curves())
+    assert one.result()["metrics"] == pytest.approx(other.result()["metrics"], abs=0, nan_ok=True)
+    third = cell("dl2pa", mixup=1.0, seed=1)
+    run(third, place)
+    theirs = Record(place.runs / third.key).weights()
+    assert not np.array_equal(
+        one.weights()["backbone.layers.0.weight"], theirs["backbone.layers.0.weight"]
+    )
+
+
+def test_a_frozen_trunk_is_that_of_the_cell_before(cell, place):
+    own = cell("psc", ">", "ncm")
+    trunk = own.trunk
+    run(trunk, place)
+    assert run(own, place) == "done"
+    below, above = Record(place.runs / trunk.key), Record(place.runs / own.key)
+    kept = below.weights()
+    ours = above.weights()
+    assert same(kept, {name: ours[name] for name in kept})
+    result = above.result()
+    assert result["trunk"] == trunk.key
+    assert set(result["digests"]["heads"]) == {"psc", "ncm"}
+    assert result["seen"] == 0 and above.curves() == [] and result["cost"]["seconds"] == 0
+    # the centroids by hand: features of the loaded trunk over all training images
+    material = runner.material(own.data, place.data_root)
+    loaded = benchmark.load(trunk.key, place.runs)
+    with torch.no_grad():
+        features = loaded.features(material.train.images)
+    for k in range(10):
+        want = features[material.train.labels == k].mean(0)
+        torch.testing.assert_close(torch.from_numpy(ours["heads.1.centroids"][k]), want)
+
+
+def test_an_open_trunk_starts_from_the_cell_before_and_moves(cell, place):
+    own = cell("psc", ">>", "psc", lr=1e-6, momentum=0.0, weight_decay=0.0)
+    run(own.trunk, place)
+    run(own, place)
+    before = Record(place.runs / own.trunk.key).weights()
+    after = Record(place.runs / own.key).weights()
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert {"backbone.layers.0.weight", "backbone.layers.1.running_mean"} <= moved
+    # at this rate nothing goes far: it went on from there
+    name = "backbone.layers.0.weight"
+    assert np.abs(before[name] - after[name]).max() < 1e-4
+    assert not any(name.startswith("heads.0") for name in moved)  # it only embeds, and is identity
+    assert "heads.1.classifier.weight" in after
+
+
+def test_a_head_on_a_frozen_trunk_is_trained_alone(cell, place):
+    own = cell("etf", ">", "psc")
+    run(own.trunk, place)
+    run(own, place)
+    before = Record(place.runs / own.trunk.key).weights()
+    after = Record(place.runs / own.key).weights()
+    assert same(before, {name: after[name] for name in before})
+    assert len(Record(place.runs / own.key).curves()) == 2
+
+
+def test_stages_have_their_own_randomness(cell, place):
+    own = cell("psc", ">", "psc")
+    run(own.trunk, place)
+    job = runner._Job(own, place, Record(place.runs / own.key))
+    assert job.stage == 1
+    first = runner._Job(own.trunk, place, Record(place.runs / own.trunk.key))
+    labels = [next(each.batches(runner.protocol(own)).epoch(0))[1] for each in (first, job)]
+    assert not torch.equal(*labels)
+    assert not torch.equal(first.head.classifier.weight, job.head.classifier.weight)
+
+
+def test_a_trunk_that_is_missing_or_diverged(cell, place):
+    own = cell("psc", ">", "ncm", lr=1e6, schedule="constant")
+    with pytest.raises(ValueError, match="is not finished: run its suite first"):
+        run(own, place)
+    assert run(own.trunk, place) == "diverged"
+    with pytest.raises(ValueError, match=f"its trunk {own.trunk.key} diverged"):
+        run(own, place)
+    assert Record(place.runs / own.key).result() is None
+
+
+def test_a_diverged_cell_is_recorded_with_its_step(cell, place):
+    own = cell("psc", lr=1e6, epochs=20, schedule="constant")
+    beats = []
+    assert run(own, place, Ear(pulse=lambda step, steps: beats.append(step))) == "diverged"
+    record = Record(place.runs / own.key)
+    result = record.result()
+    assert result["state"] == "diverged" and result["metrics"] == {}
+    assert result["diverged_step"] == len(beats)  # 0-based: so many were well
+    assert record.arrays() == {} and record.weights() == {}
+    assert result["digests"]["heads"] == {"psc": place.registry.digests["psc"]}
+    assert run(own, place) == "diverged"  # not tried again
+    with pytest.raises(ValueError, match="diverged: there are no weights"):
+        benchmark.load(own.key, place.runs)
+
+
+def test_another_process_has_it(cell, place):
+    own = cell("psc", epochs=1)
+    folder = place.runs / own.key
+    holding = (
+        "import sys; from pathlib import Path; from benchmark.records.record import Record\n"
+        f"with Record(Path({str(folder)!r})).claim({{}}):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", holding]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(Busy):
+            run(own, place)
+        assert not (folder / "cell.json").exists()
+        other.kill()  # however it ends, the kernel frees the claim
+    assert run(own, place) == "done"
+
+
+def test_the_claim_is_given_back_after_an_error(cell, place, monkeypatch):
+    def broken(*values, **options):
+        raise OSError("no space")
+
+    own = cell("psc", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "judge", broken)
+        with pytest.raises(OSError, match="no space"):
+            run(own, place)
+    assert Record(place.runs / own.key).result() is None
+    assert run(own, place) == "done"
+
+
+@pytest.mark.parametrize("at", [1, 7, 8])
+def test_stopped_and_gone_on_with(cell, place, tmp_path, at):
+    """In the middle of an epoch (8 steps each), at its last step, and at the first of the next."""
+    own = cell("dl2pa", mixup=1.0, epochs=3, ratio=5.0, data={"validation": 0.2})
+    whole = replace(place, runs=tmp_path / "whole")
+    run(own, whole)
+    with pytest.raises(Stopped):
+        run(own, place, stopping_after(at))
+    record = Record(place.runs / own.key)
+    assert record.result() is None
+    assert checkpoint._paths(record.folder)
+    beats = []
+    assert run(own, place, Ear(pulse=lambda step, steps: beats.append((step, steps)))) == "done"
+    assert beats[0] == (at + 1, 24) and beats[-1] == (24, 24)
+    other = Record(whole.runs / own.key)
+    assert same(record.weights(), other.weights()) and same(record.arrays(), other.arrays())
+    assert without_time(record.curves()) == without_time(other.curves())
+    ours, theirs = record.result(), other.result()
+    assert ours["metrics"] == pytest.approx(theirs["metrics"], abs=0, rel=0, nan_ok=True)
+    assert ours["readings"] == theirs["readings"] and ours["seen"] == theirs["seen"]
+    assert checkpoint._paths(record.folder) == []  # finished: no longer needed
+
+
+def test_stopped_after_the_very_last_step(cell, place, tmp_path):
+    own = cell("psc", epochs=1, data={"validation": 0.2})
+    whole = replace(place, runs=tmp_path / "whole")
+    beats = []
+    run(own, whole, Ear(pulse=lambda step, steps: beats.append(step)))
+    with pytest.raises(Stopped):
+        run(own, place, stopping_after(len(beats)))
+    assert run(own, place) == "done"
+    one, other = Record(place.runs / own.key), Record(whole.runs / own.key)
+    assert same(one.weights(), other.weights())
+    assert without_time(one.curves()) == without_time(other.curves()) != []
+    assert one.result()["metrics"]["validation"] == other.result()["metrics"]["validation"]
+
+
+def test_a_stopped_stage_is_not_prepared_again(cell, place, tmp_path):
+    own = cell("etf", ">>", "psc", mixup=0.5)
+    whole = replace(place, runs=tmp_path / "whole")
+    for each in (whole, place):
+        run(own.trunk, each)
+    run(own, whole)
+    with pytest.raises(Stopped):
+        run(own, place, stopping_after(3))
+    run(own, place)
+    one, other = Record(place.runs / own.key), Record(whole.runs / own.key)
+    assert same(one.weights(), other.weights())
+
+
+def test_a_checkpoint_from_before_a_change_of_the_head_is_not_gone_on_with(cell, place):
+    own = cell("psc", epochs=1)
+    with pytest.raises(Stopped):
+        run(own, place, stopping_after(2))
+    digests = {**place.registry.digests, "psc": "0" * 64}
+    changed = replace(place, registry=replace(place.registry, digests=digests))
+    beats = []
+    run(own, changed, Ear(pulse=lambda step, steps: beats.append(step)))
+    assert beats[0] == 1
+    assert Record(place.runs / own.key).result()["digests"]["heads"]["psc"] == "0" * 64
+
+
+class Watched:
+    """A test split that may not be looked at while the door is shut."""
+
+    def __init__(self, split, door):
+        self._split, self._door = split, door
+
+    def __getattr__(self, name):
+        assert self._door["open"], f"test {name} used in training"
+        return getattr(self._split, name)
+
+
+@pytest.mark.parametrize("pipe", [("psc",), ("dl2pa",), ("psc", ">", "ncm"), ("psc", ">>", "etf")])
+@pytest.mark.parametrize("oracle", [0, 1])
+def test_test_images_are_not_touched_in_training(cell, place, monkeypatch, pipe, oracle):
+    own = cell(*pipe, epochs=1, oracle=oracle, data={"validation": 0.2})
+    if own.trunk:
+        run(own.trunk, place)
+    door = {"open": False}
+    original, judged = runner.material, runner.judge
+
+    def material(data, root):
+        found = original(data, root)
+        return replace(found, test=Watched(found.test, door))
+
+    def judge(*values, **options):
+        door["open"] = True
+        return judged(*values, **options)
+
+    monkeypatch.setattr(runner, "material", material)
+    monkeypatch.setattr(runner, "judge", judge)
+    trains = own.stages[-1].recipe
+    if oracle and trains:  # the guard can see
+        with pytest.raises(AssertionError, match="used in training"):
+            run(own, place)
+    else:
+        assert run(own, place) == "done"
+        assert door["open"]
+
+
+def batches(cell, place, epochs=2):
+    job = runner._Job(cell, place, Record(place.runs / cell.key))
+    found = []
+    for epoch in range(epochs):
+        found += list(job.batches(runner.protocol(cell)).epoch(epoch))
+    return job, found
+
+
+def equal(one, other):
+    return all(
+        torch.equal(a, b)
+        for x, y in zip(one, other, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+def test_two_heads_at_one_seed_see_the_same(cell, place):
+    made = [batches(cell(head), place) for head in ("psc", "etf", "dl2pa")]
+    jobs, seen = zip(*made, strict=True)
+    for job, each in zip(jobs[1:], seen[1:], strict=True):
+        assert equal(seen[0], each)
+        for name, value in jobs[0].look.state_dict().items():
+            assert torch.equal(value, job.look.state_dict()[name])
+    job, other = batches(cell("psc", seed=1), place)
+    assert not equal(seen[0], other)
+    assert not torch.equal(
+        job.look.backbone.layers[0].weight, jobs[0].look.backbone.layers[0].weight
+    )
+
+
+def test_each_entry_of_a_seed_record_moves_its_own_stream(cell, place):
+    base = {"backbone": 5, "head": 5, "order": 5, "augment": 5}
+    job, seen = batches(cell("psc", seed=5), place)
+    for name in (None, *base):
+        record = freeze({**base, **({name: 6} if name else {})})
+        other_job, other = batches(cell("psc", seed=record), place)
+        labels = [[pair[1:] for pair in each] for each in (seen, other)]
+        found = {
+            "backbone": not torch.equal(
+                job.look.backbone.layers[0].weight, other_job.look.backbone.layers[0].weight
+            ),
+            "head": not torch.equal(job.head.classifier.weight, other_job.head.classifier.weight),
+            "order": not equal(*labels),
+        }
+        assert found == {each: each == name for each in found}, name
+        if name not in ("order", "augment"):
+            assert equal(seen, other)
+        if name == "augment":
+            assert not equal(seen, other)
+
+
+class Sweeping(Head):
+    """Asks for all training features every epoch, and keeps a word of what it got."""
+
+    seen: list = []  # noqa: RUF012
+
+    def __init__(self, problem):
+        super().__init__()
+        self.dim = problem.width
+        self.inner = PSC(problem)
+
+    @classmethod
+    def needs(cls):
+        return Needs(sweep=True)
+
+    def score(self, embedding):
+        return self.inner.score(embedding)
+
+    def loss(self, embedding, labels):
+        return self.inner.loss(embedding, labels)
+
+    def begin_epoch(self, clock, sweep=None):
+        self.seen.append((clock.epoch, sweep))
+
+
+@pytest.fixture
+def sweeping(place, monkeypatch):
+    monkeypatch.setattr(Sweeping, "seen", [])
+    table = Registry({**HEADS, "sweeping": Sweeping}, {**registry().digests, "sweeping": "1"}, {})
+    return replace(place, registry=table)
+
+
+def test_a_sweep_is_all_training_images_in_evaluation_mode(cell, sweeping):
+    own = cell("sweeping", epochs=2)
+    run(own, sweeping)
+    material = runner.material(own.data, sweeping.data_root)
+    assert [epoch for epoch, _ in Sweeping.seen] == [0, 1]
+    job = runner._Job(own, sweeping, Record(sweeping.runs / own.key))
+    job.look.eval()
+    first = Sweeping.seen[0][1]
+    assert torch.equal(first.labels, material.train.labels)
+    batches = passes(material.train, batch=500, mean=material.mean, std=material.std)
+    with torch.no_grad():
+        # the initial backbone: its statistics have not moved yet
+        want = torch.cat([job.look(images) for images, _ in batches])
+    assert torch.equal(first.features, want)
+    assert not first.features.requires_grad
+
+
+def test_a_sweep_comes_after_a_resume_too(cell, sweeping):
+    own = cell("sweeping", epochs=3)
+    with pytest.raises(Stopped):
+        run(own, sweeping, stopping_after(2))
+    assert [epoch for epoch, _ in Sweeping.seen] == [0]
+    run(own, sweeping)
+    assert [epoch for epoch, _ in Sweeping.seen] == [0, 1, 2]
+    assert all(len(sweep.labels) == len(sweep.features) > 300 for _, sweep in Sweeping.seen)
+
+
+def test_dl2pas_assignment_and_readings_are_kept(cell, place):
+    own = cell(("dl2pa", {"dim": 3, "momentum": 0.5}), epochs=3)
+    run(own, place)
+    record = Record(place.runs / own.key)
+    arrays = record.arrays()
+    assert sorted(arrays["head.assignment"].tolist()) == list(range(10))
+    assert np.array_equal(arrays["head.assignment"], record.weights()["heads.0.assignment"])
+    prototypes = record.weights()["heads.0.prototypes"]
+    assert np.array_equal(arrays["class_vectors"], prototypes[arrays["head.assignment"]])
+    # in three dimensions the test embeddings are kept, to be drawn
+    assert arrays["embedding"].shape == (500, 3) and arrays["labels"].shape == (500,)
+    assert np.linalg.norm(arrays["embedding"], axis=1) == pytest.approx(np.ones(500), abs=1e-5)
+    agree = (arrays["embedding"] @ arrays["class_vectors"].T).argmax(1) == arrays["labels"]
+    assert agree.mean() == pytest.approx(record.result()["metrics"]["accuracy"])
+    readings = record.result()["readings"]
+    steps = [reading["step"] for reading in readings]
+    assert steps == list(range(len(steps)))
+    assert {"step", "moved", "moves", "agreement"} == set(readings[0])
+    assert readings[-1]["moves"] > 0
+
+
+def test_a_validation_carve_is_looked_at_each_epoch(cell, place):
+    own = cell("psc", data={"validation": 0.2})
+    run(own, place)
+    record = Record(place.runs / own.key)
+    curve = [row["validation"] for row in record.curves()]
+    assert len(curve) == 2 and all(0 <= value <= 1 for value in curve)
+    assert record.result()["metrics"]["validation"] == curve[-1]
+    loaded = benchmark.load(own.key, place.runs)
+    split = runner.material(own.data, place.data_root).validation
+    with torch.no_grad():
+        right = (loaded(split.images).argmax(1) == split.labels).double().mean()
+    assert float(right) == curve[-1]
+
+
+def test_constants_of_cifar10_where_the_recipe_says_so(cell, place):
+    job = runner._Job(cell("psc"), place, Record(place.runs / "x"))
+    assert job.constants == ((0.2881,), (0.3545,))
+    job = runner._Job(cell("psc", normalise="cifar10"), place, Record(place.runs / "x"))
+    assert job.constants == ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+
+
+def test_a_pipe_in_which_nothing_is_trained(cell):
+    with pytest.raises(ValueError, match="nothing in 'ncm' is trained"):
+        runner.protocol(cell("ncm"))
+
+
+def test_problem_of_a_stage(cell):
+    own = cell("psc", ">", "ncm", seed=3)
+    found = [runner.problem(own, stage, 8, (5, 3, 1), ("a", "b", "c")) for stage in (0, 1)]
+    assert found[0].counts.tolist() == [5, 3, 1] and found[0].names == ("a", "b", "c")
+    assert found[0].seed != found[1].seed and found[0].width == 8
+    assert found[0].seed == runner.problem(own.trunk, 0, 8, (5, 3, 1), ()).seed
+    assert found[0].points(2).shape == (3, 2)
+    assert not math.isnan(float(found[0].points(2).sum()))

@@ -25,7 +25,7 @@ class Display:
         self.weight = _weights(items)
         self.total = sum(self.weight.values())
         self.count = len(items)
-        self.done = 0.0
+        self.done = self.inherited = 0.0
         self.ended = 0
         self.share: dict[str, float] = {}
         self.labels: dict[str, str] = {}
@@ -66,9 +66,10 @@ class Display:
     def left(self) -> str:
         """Time left, for people; empty while nothing is known."""
         fraction = self._fraction()
-        if fraction < 0.002:
+        now = fraction - self.inherited / self.total if self.total else 0.0
+        if now < 0.002:
             return ""
-        return duration((time.monotonic() - self.began) * (1 - fraction) / fraction)
+        return duration((time.monotonic() - self.began) * (1 - fraction) / now)
 
     def _fraction(self) -> float:
         running = sum(self.weight[key] * share for key, share in self.share.items())
@@ -82,7 +83,10 @@ class Display:
 
     def _pulse(self, event: Event) -> None:
         key, values = event.cell.key, event.values
-        self.share[key] = values["step"] / values["steps"]
+        share = values["step"] / values["steps"]
+        if self.share[key] == 0.0:  # where it goes on from: an earlier run did that work
+            self.inherited += self.weight[key] * share
+        self.share[key] = share
         self.live.update(self.bars[key], completed=self.share[key], note=f"step {values['step']}")
 
     def _end(self, event: Event) -> None:

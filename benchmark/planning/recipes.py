@@ -77,6 +77,11 @@ class Recipe(BaseModel):
 
     _numbers = field_validator("*", mode="before")(no_truth)
 
+    @field_validator("oracle", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return 0 if value is False or value == "off" else value  # YAML reads `off` as false
+
     @model_validator(mode="after")
     def _milestones_belong_to_steps(self) -> "Recipe":
         if (self.schedule == "step") != bool(self.milestones):

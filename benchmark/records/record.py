@@ -4,7 +4,7 @@
         cell.json                what was to be done
         suites.json              the suites that asked for it: tags, not identity
         claim.lock, claim.json   who works on it; the kernel frees the lock when its holder dies
-        curves.json              one row an epoch, while training and afterwards
+        curves.json              one row an epoch, written before the result
         checkpoint-*.safetensors only while training
         arrays.safetensors       class vectors, per-class accuracy, confusion, assignments, …
         weights.safetensors      backbone and heads
@@ -110,7 +110,7 @@ class Record:
         return tuple(self._read("suites.json") or ())
 
     def curves(self) -> list[dict[str, Any]]:
-        """One row an epoch, as far as training has come."""
+        """One row an epoch; empty until the cell is finished."""
         return list(self._read("curves.json") or [])
 
     def write_curves(self, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -260,11 +260,12 @@ class _Job:
     def diverged(self, error: Diverged) -> None:
         """A diverged cell is a finding: recorded with its step, never averaged."""
         result = {
-            **self.facts(Progress()),
+            **self.facts(error.progress),
             "state": "diverged",
             "metrics": {},
             "diverged_step": error.step,
         }
+        self.record.write_curves(error.progress.curves)
         self.record.finish(result, {}, {})
 
     def weights(self) -> dict[str, np.ndarray]:

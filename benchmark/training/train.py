@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -27,10 +27,11 @@ READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced st
 class Diverged(RuntimeError):
     """The loss became NaN or infinite."""
 
-    def __init__(self, step: int):
-        """step: 0-based, the first with such a loss."""
+    def __init__(self, step: int, progress: "Progress"):
+        """step: 0-based, the first with such a loss; progress: what was seen until then."""
         super().__init__(f"the loss was not finite at step {step}")
         self.step = step
+        self.progress = progress
 
 
 class Stopped(RuntimeError):
@@ -162,7 +163,7 @@ def train(
     run = _Run(look, head, sgd, batches.steps, recipe, watch)
     now = run.restore(resume) if resume else Progress()
     steps = batches.steps * recipe.epochs
-    if not resume:
+    if not resume and head.readings():
         now.readings.append({"step": 0.0, **head.readings()})
     while now.step < steps:
         epoch, start = divmod(now.step, batches.steps)
@@ -188,8 +189,7 @@ def train(
                 raise Stopped(f"stopped after step {now.step} of {steps}")
     look.eval()
     head.eval()
-    now.seconds += time.monotonic() - run.started
-    return now
+    return run.over(now)
 
 
 class _Run:
@@ -219,7 +219,7 @@ class _Run:
         self.losses[now.step % self.steps] = loss.detach()
         # On an accelerator looking at the loss would wait for it: end_epoch looks at all at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
-            raise Diverged(now.step)
+            raise Diverged(now.step, self.over(now))
         self.sgd.zero_grad(set_to_none=True)
         loss.backward()
         self.sgd.step()
@@ -239,7 +239,7 @@ class _Run:
         losses = self.losses.cpu()
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
-            raise Diverged(epoch * self.steps + int(bad[0]))
+            raise Diverged(epoch * self.steps + int(bad[0]), self.over(now))
         row = {
             "epoch": epoch + 1,
             "step": now.step,
@@ -249,6 +249,10 @@ class _Run:
         self.look.eval()
         self.head.eval()
         now.curves.append({**row, **self.watch.epoch(row)})
+
+    def over(self, now: Progress) -> Progress:
+        """The progress at the end, with the time that this call took."""
+        return replace(now, seconds=now.seconds + time.monotonic() - self.started)
 
     def keep(self, now: Progress) -> None:
         """Save where it is time: after the row of an epoch that is over, so that none is lost."""

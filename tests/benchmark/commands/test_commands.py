@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmark.commands import agenda
 from benchmark.records.record import Record, digest, records
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,11 +101,15 @@ def test_offline_needs_neither_mlflow_nor_optuna(tracked, command, call):
     said = call("doctor")
     assert said.code == 0 and "2 records, 2 delivered" in said.out
     assert len(ledger().read("tiny")) == 2
-    # without --offline the cells are trained all the same, and the sentence says what is missing
-    (tracked / "one.yaml").write_text((tracked / "tiny.yaml").read_text())
-    said = command(*("run", "--suite", "one.yaml", "--device", "cpu", "--jobs", "1"), first=stubs)
-    assert said.code == 0 and "not delivered: mlflow cannot be imported" in said.out, said
-    assert said.err == ""
+
+
+@pytest.mark.long
+def test_without_mlflow_cells_are_trained_all_the_same(place, command):
+    (place / "stubs" / "mlflow").mkdir(parents=True)
+    (place / "stubs" / "mlflow" / "__init__.py").write_text("raise ImportError('not here')")
+    said = command(*RUN, first=place / "stubs")
+    assert said.code == 0 and said.err == "" and "2 done" in said.out, said
+    assert "not delivered: mlflow cannot be imported (not here)" in said.out
 
 
 # a head of one's own
@@ -158,23 +163,25 @@ def test_check_of_a_good_file(place, call):
 # what is declined, failed, changed
 
 
-def write_done(row_label: str, runs=Path("runs"), **digests):
-    """Say of a finished cell that it was trained with other heads."""
-    for record in records(runs):
+def trained_with(head: str, digest: str) -> None:
+    """Say of all finished cells that this head's source was another one."""
+    for record in records(Path("runs")):
         result = record.result()
-        if row_label in record.cell().label:
-            heads = {
-                name: digests.get(name, old) for name, old in result["digests"]["heads"].items()
-            }
-            other = {**result, "digests": {**result["digests"], "heads": heads}}
-            record.finish(other, record.arrays(), record.weights())
+        if result is not None and head in result["digests"]["heads"]:
+            result["digests"]["heads"][head] = digest
+            record.finish(result, record.arrays(), record.weights())
 
 
-def test_skip_missing_declines_and_goes_on(place, call):
+def test_what_is_missing_is_declined(place, call):
     words = ("--set", "data=[{name: digits, largest: 10}, {name: cifar10, ratio: 10}]")
     rows = json.loads(call(*PLAN, *words).out)
     assert [row["state"] for row in rows] == ["missing", "missing", "declined", "declined"]
     assert all("cifar" in row["reason"] for row in rows[2:])
+
+
+@pytest.mark.long
+def test_skip_missing_trains_the_rest(place, call):
+    words = ("--set", "data=[{name: digits, largest: 10}, {name: cifar10, ratio: 10}]")
     said = call(*RUN, *words, "--set", "head=psc", "--skip-missing", "--offline")
     assert said.code == 0, said
     assert "declined cifar10 1:10" in said.out and "1 done" in said.out
@@ -188,8 +195,8 @@ def trained(tracked, tiny_runs):
     return tracked
 
 
-def test_refresh_trains_changed_cells_and_all_that_stands_on_them(trained, call):
-    write_done("psc", psc="0" * 64)
+def test_changed_cells_wait_for_refresh_with_all_that_stands_on_them(trained, call):
+    trained_with("psc", "0" * 64)
     assert states(call(*PLAN)) == ["changed", "changed"]
     written = stamps()
     said = call(*RUN, "--offline")
@@ -197,6 +204,18 @@ def test_refresh_trains_changed_cells_and_all_that_stands_on_them(trained, call)
     assert stamps() == written
     said = call("report")
     assert said.code == 2 and "left out, changed" in said.out
+    words = ([], [], Path("runs"), Path("data"))
+    work = agenda.read("tiny.yaml", *words, skip_missing=False, load=False, refresh=True)
+    assert [item.state for item in work.items] == ["changed", "changed"]
+    (pair,) = [each for each in records(Path("runs")) if "ncm" in each.cell().label]
+    pair.clear()
+    work = agenda.read("tiny.yaml", *words, skip_missing=False, load=False, refresh=True)
+    assert [item.state for item in work.items] == ["changed", "missing"]
+
+
+@pytest.mark.long
+def test_refresh_trains_them(trained, call):
+    trained_with("psc", "0" * 64)
     said = call(*RUN, "--offline", "--refresh")
     assert said.code == 0 and "2 done" in said.out, said
     assert states(call(*PLAN)) == ["done", "done"]
@@ -205,11 +224,11 @@ def test_refresh_trains_changed_cells_and_all_that_stands_on_them(trained, call)
 def test_what_stands_on_a_changed_or_diverged_trunk_is_declined(trained, call):
     (pair,) = [each for each in records(Path("runs")) if "ncm" in each.cell().label]
     pair.clear()
-    write_done("psc", psc="0" * 64)
+    trained_with("psc", "0" * 64)
     assert states(call(*PLAN)) == ["changed", "declined"]
     (trunk,) = [each for each in records(Path("runs")) if each.result()]
     trunk.finish({**trunk.result(), "state": "diverged", "metrics": {}}, {}, {})
-    write_done("psc", psc=digest(HEAD.read_bytes()))
+    trained_with("psc", digest(HEAD.read_bytes()))
     words = ("--set", "head=[psc, psc > ncm, psc > psc@quick > ncm]")
     found = states(call(*PLAN, *words))
     assert found == ["diverged", "declined", "declined", "declined"]
@@ -259,6 +278,7 @@ def test_doctor_finds_and_mends(trained, call):
     assert sorted(states(call(*PLAN))) == ["done", "missing"]
 
 
+@pytest.mark.long
 def test_doctor_makes_a_new_database_from_the_records(trained, call):
     Path("broken.db").write_bytes(b"not a database at all, whatever its name says" * 30)
     uri = f"sqlite:///{Path('broken.db').resolve()}"

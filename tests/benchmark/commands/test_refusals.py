@@ -1,4 +1,4 @@
-"""What a user can mend is one sentence on standard error and exit code 2, and nothing is written."""
+"""What a user can mend is one sentence on standard error and exit code 2; nothing is written."""
 
 import os
 import sys
@@ -112,6 +112,7 @@ def test_other_commands(refused):
     assert "no head in 'nowhere.py'" in refused("check", "nowhere.py")
 
 
+@pytest.mark.long
 def test_a_real_process(refused, command):
     sentence = refused(*RUN, "--set", "head=pcs", ask=command)
     assert sentence.startswith("unknown head 'pcs'")

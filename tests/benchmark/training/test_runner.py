@@ -223,6 +223,22 @@ def test_stages_have_their_own_randomness(cell, place):
     assert not torch.equal(first.head.classifier.weight, job.head.classifier.weight)
 
 
+def test_mixup_has_the_address_of_its_cell_and_stage(cell, place, monkeypatch):
+    asked = []
+
+    def mix(images, labels, alpha, seed, where):
+        asked.append((alpha, seed, where))
+        return images, lambda head, embedding: head.loss(embedding, labels)
+
+    monkeypatch.setattr("benchmark.training.train.mix", mix)
+    own = cell("psc", ">>", "psc", seed=5, mixup=0.5, epochs=1)
+    run(own.trunk, place)
+    run(own, place)
+    steps = len(asked) // 2
+    want = [(0.5, 5, (stage, 0, step)) for stage in (0, 1) for step in range(steps)]
+    assert asked == want
+
+
 def test_a_trunk_that_is_missing_or_diverged(cell, place):
     own = cell("psc", ">", "ncm", lr=1e6, schedule="constant")
     with pytest.raises(ValueError, match="is not finished: run its suite first"):
@@ -317,7 +333,9 @@ def test_stopped_after_the_very_last_step(cell, place, tmp_path):
     assert one.result()["metrics"]["validation"] == other.result()["metrics"]["validation"]
 
 
-def test_a_stopped_stage_is_not_prepared_again(cell, place, tmp_path):
+def test_a_stopped_stage_is_not_prepared_again(cell, place, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(PSC, "prepare", lambda *values: calls.append(len(values[2])))
     own = cell("etf", ">>", "psc", mixup=0.5)
     whole = replace(place, runs=tmp_path / "whole")
     for each in (whole, place):
@@ -325,7 +343,9 @@ def test_a_stopped_stage_is_not_prepared_again(cell, place, tmp_path):
     run(own, whole)
     with pytest.raises(Stopped):
         run(own, place, stopping_after(3))
+    assert calls == [503, 503]  # all training images, once in either place
     run(own, place)
+    assert calls == [503, 503]
     one, other = Record(place.runs / own.key), Record(whole.runs / own.key)
     assert same(one.weights(), other.weights())
 

@@ -15,7 +15,7 @@ help:  ## these lines
 
 quick: .venv/installed  ## train and report the quick suite on embedded data, in minutes
 	$(BIN)/python -m benchmark run --suite quick
-	$(BIN)/python -m benchmark report --suite quick
+	$(BIN)/python -m benchmark report
 
 test: .venv/installed  ## all fast tests
 	$(BIN)/python -m pytest

@@ -384,8 +384,15 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
     cell = found[0].cell()
     if result["state"] != "done":
         raise ValueError(f"cell {key} {result['state']}: there are no weights to load.")
+    table = registry(files)
+    for name, digest in result["digests"]["heads"].items():
+        if table.digests.get(name) != digest:
+            raise ValueError(
+                f"cell {key} was trained with another source of head {name!r}. Check out commit "
+                f"{result['commit']}, or name the head's file, if it lies outside the tree."
+            )
     backbone = _backbone(cell, len(result["constants"][0]))
-    heads = _heads(cell, registry(files), backbone.width, result["counts"], result["names"])
+    heads = _heads(cell, table, backbone.width, result["counts"], result["names"])
     _fill(backbone, heads, found[0].weights())
     trained = Trained(cell, backbone, heads, result).eval()
     return trained.to(memory_format=torch.channels_last)  # as in training: the same last bits

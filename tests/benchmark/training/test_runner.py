@@ -1,10 +1,12 @@
 """One cell from start to finish, on the handwritten digits."""
 
+import inspect
 import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -565,3 +567,13 @@ def test_problem_of_a_stage(cell):
     assert found[0].seed == runner.problem(own.trunk, 0, 8, (5, 3, 1), ()).seed
     assert found[0].points(2).shape == (3, 2)
     assert not math.isnan(float(found[0].points(2).sum()))
+
+
+def test_a_cell_of_a_head_outside_the_tree_is_loaded_with_its_file(cell, place, tmp_path):
+    file = tmp_path / "stranger.py"
+    file.write_text(Path(inspect.getfile(PSC)).read_text(encoding="utf-8"), encoding="utf-8")
+    own = cell("stranger", epochs=1)
+    assert run(own, replace(place, registry=registry([file]))) == "done"
+    assert benchmark.load(own.key, place.runs, [file]).cell == own
+    with pytest.raises(ValueError, match="another source of head 'stranger'"):
+        benchmark.load(own.key, place.runs)

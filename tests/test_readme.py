@@ -1,4 +1,4 @@
-"""The README tells the truth: its head keeps the contract, its commands exist and mean something."""
+"""The README tells the truth: its head keeps the contract, and its commands are understood."""
 
 import re
 import shlex
@@ -40,7 +40,7 @@ def test_there_are_commands_to_try() -> None:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_commands_are_understood(words: list[str], place: Path) -> None:
-    """`run` is planned instead, `report` has nothing to report yet; the rest is done as it stands."""
+    """`run` is planned instead, `report` has nothing to report yet; the rest is done as is."""
     if words[0] == "run":
         words = ["plan", *words[1:]]
     result = CliRunner().invoke(app, words)

@@ -1,7 +1,7 @@
 """What a command is to work on: a suite read, completed, checked, and held against the records."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import torch
 
 from benchmark import backbones
 from benchmark.planning import plan, suite
-from benchmark.planning.cell import Cell
+from benchmark.planning.cell import Cell, Pairs
 from benchmark.planning.plan import Item, Registry
 from benchmark.planning.suite import Suite, suggest
 from benchmark.records.record import Record, Torn, records
@@ -30,7 +30,6 @@ class Agenda:
     suite: Suite
     items: tuple[Item, ...]
     registry: Registry
-    images: int
 
 
 def read(
@@ -58,53 +57,42 @@ def read(
     table = registry(files)
     ready: list[Cell] = []
     declined: list[Item] = []
-    digests: dict[str, str] = {}
+    fitting: set[Cell] = set()
+    digests: dict[Pairs, str] = {}
     for written in asked.cells:
         try:
-            cell, digest = _ready(written, table, data_root, load, download, progress)
+            cell = _complete(written, table, data_root, download)
+            if (unseeded := replace(cell, seed=0)) not in fitting:
+                _fits(unseeded, table, data_root)
+                fitting.add(unseeded)
+            if load and cell.data not in digests:
+                hear = progress(cell.material) if progress else None
+                digests[cell.data] = _load(cell, data_root, download, hear)
         except (MissingData, plan.Unmet) as error:
             if not skip_missing:
                 raise
             declined.append(Item(written, "declined", str(error)))
-            continue
-        digests[cell.material] = digest
-        ready.append(cell)
-    items = _stand(ready, table, runs, digests, refresh)
-    return Agenda(asked, (*items, *declined), table, len(digests))
+        else:
+            ready.append(cell)
+    return Agenda(asked, (*_stand(ready, table, runs, digests, refresh), *declined), table)
 
 
-def _ready(
-    written: Cell,
-    table: Registry,
-    data_root: Path,
-    load: bool,
-    download: bool,
-    progress: Progress | None,
-) -> tuple[Cell, str]:
+def _complete(written: Cell, table: Registry, root: Path, download: bool) -> Cell:
+    """The cell in its canonical form; MissingData where its images are not here."""
     cell = plan.complete(written, table, lambda name: data_set(name).largest)
     options = dict(cell.data)
-    data = data_set(options["name"])
     if not download:
-        data.find(data_root, options["folder"])
-    _fits(_unseeded(cell), table, data_root)
-    if not load:
-        return cell, ""
-    hear = progress(cell.material) if progress else None
-    return cell, _digest(cell, data_root, download, hear)
+        data_set(options["name"]).find(root, options["folder"])
+    return cell
 
 
-_digests: dict[tuple[object, ...], str] = {}
-
-
-def _digest(
+def _load(
     cell: Cell, root: Path, download: bool, progress: Callable[[int, int], None] | None
 ) -> str:
-    place = (cell.data, root)
-    if place not in _digests:
-        options = dict(cell.data)
-        data = data_set(options["name"])
-        _digests[place] = data.load(options, root, download=download, progress=progress).digest
-    return _digests[place]
+    """Read the images, which shows whatever is wrong with them; gives their digest."""
+    options = dict(cell.data)
+    data = data_set(options["name"])
+    return data.load(options, root, download=download, progress=progress).digest
 
 
 def data_set(name: str) -> Dataset:
@@ -117,10 +105,6 @@ def data_set(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def _unseeded(cell: Cell) -> Cell:
-    return Cell(cell.data, cell.backbone, cell.stages, 0)
-
-
 @cache
 def _width(backbone: tuple[tuple[str, object], ...]) -> int:
     options = {name: value for name, value in backbone if name != "name"}
@@ -129,12 +113,12 @@ def _width(backbone: tuple[tuple[str, object], ...]) -> int:
 
 
 def _fits(cell: Cell, table: Registry, root: Path) -> None:
-    key = (cell, root)
-    if key in _fitting:
-        return
+    """Build the heads once, on a stand-in problem of the right size; ValueError: they do not."""
     options = dict(cell.data)
     names = data_set(options["name"]).names(root, options["folder"])
-    largest = options["largest"] or 10**9 if options["ratio"] == 1 else options["largest"]
+    largest = options["largest"]
+    if largest is None and options["ratio"] == 1:
+        largest = 1  # every image is kept as found: how many is not known yet, and not needed
     if largest is None:
         raise ValueError(
             f"{cell.material}: ratio {options['ratio']:g} needs to know the largest class. "
@@ -156,14 +140,10 @@ def _fits(cell: Cell, table: Registry, root: Path) -> None:
         plan.fits(cell, problem, table)
     except ValueError as error:
         raise ValueError(f"{cell.material} · {cell.network}: {error}") from None
-    _fitting.add(key)
-
-
-_fitting: set[tuple[Cell, Path]] = set()
 
 
 def _stand(
-    cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[str, str], refresh: bool
+    cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[Pairs, str], refresh: bool
 ) -> list[Item]:
     barred = {"diverged", "declined"} if refresh else {"diverged", "declined", "changed"}
     finished = [result for result in map(_result, records(runs)) if result]
@@ -171,7 +151,7 @@ def _stand(
     states: dict[str, str] = {}
     for cell, wanted in plan.with_trunks(cells):
         record = Record(runs / cell.key)
-        state, reason = plan.state(cell, record, table, digests.get(cell.material) or None)
+        state, reason = plan.state(cell, record, table, digests.get(cell.data))
         trunk = cell.trunk
         done = (*plan.DONE, "changed")  # stand on a trunk that was there
         if trunk and states[trunk.key] in barred and state not in done:

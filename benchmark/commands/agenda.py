@@ -1,6 +1,6 @@
 """What a command is to work on: a suite read, completed, checked, and held against the records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmark import backbones
+from benchmark.backbones import BACKBONES
 from benchmark.planning import plan, suite
 from benchmark.planning.cell import Cell, Pairs
 from benchmark.planning.plan import Item, Registry
@@ -79,7 +80,7 @@ def read(
 
 def _complete(written: Cell, table: Registry, root: Path, download: bool) -> Cell:
     """The cell in its canonical form; MissingData where its images are not here."""
-    cell = plan.complete(written, table, lambda name: data_set(name).largest)
+    cell = plan.complete(written, table, lambda name: data_set(name).largest, _backbone_options)
     options = dict(cell.data)
     if not download:
         data_set(options["name"]).find(root, options["folder"])
@@ -103,6 +104,10 @@ def data_set(name: str) -> Dataset:
             f"Data sets: {', '.join(sorted(DATASETS))}."
         )
     return DATASETS[name]
+
+
+def _backbone_options(name: str) -> Mapping[str, object]:
+    return BACKBONES[name].options if name in BACKBONES else {}  # unknown: said by `build`
 
 
 @cache

@@ -58,10 +58,18 @@ class Registry:
         return self.heads[stage.head].needs(**dict(stage.hyper))
 
 
-def complete(cell: Cell, registry: Registry, largest: Callable[[str], int | None]) -> Cell:
+def complete(
+    cell: Cell,
+    registry: Registry,
+    largest: Callable[[str], int | None],
+    options: Callable[[str], Mapping[str, Any]] = lambda name: {},
+) -> Cell:
     """The cell in its one canonical form, so that equal work has equal keys.
 
-    Hyper-parameters that repeat a head's default are dropped, whole numbers become floats where
+    largest  the canonical class size of a data set, by its name
+    options  the options of a backbone with their defaults, by its name
+
+    Options that repeat a head's or a backbone's default are dropped, whole numbers become floats where
     the default is one, the data set's own largest class is written out, and a head that has
     nothing to train carries no recipe.
 
@@ -80,7 +88,9 @@ def complete(cell: Cell, registry: Registry, largest: Callable[[str], int | None
             stage = replace(stage, recipe=(), protocol="")
         _met(stage, needs, position, cell)
         stages.append(stage)
-    return replace(cell, data=freeze(data), stages=tuple(stages))
+    usual = options(dict(cell.backbone)["name"])
+    backbone = {n: v for n, v in cell.backbone if n not in usual or v != usual[n]}
+    return replace(cell, data=freeze(data), backbone=freeze(backbone), stages=tuple(stages))
 
 
 def _head(name: str, registry: Registry) -> type[Head]:

@@ -111,8 +111,9 @@ class Ledger:
         if suite is not None:
             asked = [suite in each.split(",") for each in frame["suites"]]
             frame = frame.loc[pd.Series(asked, index=frame.index, dtype=bool)]
-        whole = {name: "Int64" for name in _WHOLE}
-        return frame.astype(whole).sort_values(["label", "key"], ignore_index=True)
+        # two processes that deliver at once can commit the same result twice
+        frame = frame.sort_values(["label", "key", "run_id"]).drop_duplicates("key")
+        return frame.astype({name: "Int64" for name in _WHOLE}).reset_index(drop=True)
 
     def check(self) -> str | None:
         """What is wrong with a local database file, None if nothing is."""

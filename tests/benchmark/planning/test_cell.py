@@ -163,6 +163,18 @@ def test_defaults_written_out_are_the_same_cell():
     assert dict(completed({}, name="cifar100").data)["largest"] == 500
 
 
+def test_a_backbones_default_written_out_is_the_same_cell():
+    def built(**options):
+        stages = (Stage("psc", recipe=QUICK.pairs()),)
+        data = freeze(Data(name="digits").model_dump())
+        cell = Cell(data, freeze({"name": "resnet32", **options}), stages, 0)
+        return complete(cell, registry(), largest, lambda name: {"channels": 16})
+
+    assert built(channels=16).key == built().key
+    assert built(channels=16).network == "resnet32"
+    assert built(channels=32).key != built().key
+
+
 def test_whole_numbers_and_fractions_are_the_same_cell():
     assert completed({"updates_per_epoch": 1}).key == completed({}).key
     two = completed({"updates_per_epoch": 2})

@@ -94,6 +94,17 @@ def test_twice_is_once(ledger, cell, finished):
     assert drawn(ledger, runs(ledger)[0]) == points
 
 
+def test_a_result_committed_twice_is_read_once(ledger, cell, finished, monkeypatch):
+    """Two processes that deliver at the same moment know nothing of each other."""
+    record = finished(cell())
+    ledger.deliver([record])
+    once = ledger.read()
+    monkeypatch.setattr(module, "_known", lambda *of: {})
+    ledger.deliver([record])
+    assert len(runs(ledger)) == 2
+    pd.testing.assert_frame_equal(ledger.read().drop(columns="run_id"), once.drop(columns="run_id"))
+
+
 def test_more_records_than_single_questions(ledger, cell, finished, monkeypatch):
     found = [finished(cell(seed)) for seed in range(3)]
     assert ledger.deliver(found[:1]) == 1

@@ -69,8 +69,8 @@ def complete(
     largest  the canonical class size of a data set, by its name
     options  the options of a backbone with their defaults, by its name
 
-    Options that repeat a head's or a backbone's default are dropped, whole numbers become floats where
-    the default is one, the data set's own largest class is written out, and a head that has
+    Options that repeat a head's or a backbone's default are dropped, whole numbers become floats
+    where the default is one, the data set's own largest class is written out, and a head that has
     nothing to train carries no recipe.
 
     Raises ValueError: unknown head, hyper-parameter or recipe, or an unmet need, in one sentence.

@@ -150,7 +150,7 @@ def _fits(cell: Cell, table: Registry, root: Path) -> None:
 def _stand(
     cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[Pairs, str], refresh: bool
 ) -> list[Item]:
-    barred = {"diverged", "declined"} if refresh else {"diverged", "declined", "changed"}
+    barred = {"diverged", "declined", "running"} | (set() if refresh else {"changed"})
     finished = [result for result in map(_result, records(runs)) if result]
     items: list[Item] = []
     states: dict[str, str] = {}

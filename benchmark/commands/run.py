@@ -140,7 +140,7 @@ def _announce(
     parts = [f"{states.count(state)} {state}" for state in sorted(set(states))]
     console.print(f"suite {options.suite}: {len(items)} cells: {', '.join(parts)}", markup=False)
     for item in items:
-        if item.state in ("declined", "changed", "torn"):
+        if item.state in ("declined", "changed", "torn", "running"):
             console.print(f"{item.state:<8} {item.cell.label}: {item.reason}", markup=False)
     if "changed" in states and not options.refresh:
         console.print("changed cells are kept out of reports; --refresh trains them again")

@@ -233,11 +233,12 @@ def state(cell: Cell, record: Record, registry: Registry, images: str | None) ->
     images  digest of the data set as it lies here, None if it was not looked at
     """
     try:
-        result = record.result()
+        result, failure = record.result(), record.failure()
     except Torn as error:
         return "torn", str(error)
+    if result is None and record.held:
+        return "running", "another process trains it"
     if result is None:
-        failure = record.failure()
         return ("failed", failure["reason"]) if failure else ("missing", "")
     for stage in cell.stages:
         if result["digests"]["heads"].get(stage.head) != registry.digests[stage.head]:

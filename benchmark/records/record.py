@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -191,12 +192,26 @@ class Record:
         self.folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.folder / "claim.lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Busy(f"{self.folder} is being worked on by another process") from None
+            for _ in range(10):  # whoever asks whether it is held, holds it for a moment
+                if _locked(handle, fcntl.LOCK_EX):
+                    break
+                time.sleep(0.05)
+            else:
+                raise Busy(f"{self.folder} is being worked on by another process")
             write_whole(self.folder / "claim.json", _json(note))
             yield
+        finally:
+            os.close(handle)
+
+    @property
+    def held(self) -> bool:
+        """Whether a process works on this cell now."""
+        try:
+            handle = os.open(self.folder / "claim.lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _locked(handle, fcntl.LOCK_SH)
         finally:
             os.close(handle)
 
@@ -228,6 +243,15 @@ def records(runs: Path) -> Iterator[Record]:
         for folder in sorted(runs.iterdir()):
             if (folder / "cell.json").is_file():
                 yield Record(folder)
+
+
+def _locked(handle: int, kind: int) -> bool:
+    """Take a lock without waiting; whether it was to be had."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _json(value: Any) -> bytes:

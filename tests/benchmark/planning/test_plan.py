@@ -262,6 +262,25 @@ def test_failed(standing):
     assert look() == ("done", "")
 
 
+def test_running_while_it_is_held(standing):
+    look, done, record, _ = standing
+    record.fail("RuntimeError: no", "Traceback …")  # of an earlier try
+    with record.claim({}):
+        assert look() == ("running", "another process trains it")
+    assert look()[0] == "failed"
+    done()
+    with record.claim({}):
+        assert look() == ("done", "")  # what is finished is finished
+
+
+@pytest.mark.parametrize("name", ["result", "failure"])
+def test_a_damaged_file_is_a_state(standing, name):
+    look, done, record, _ = standing
+    done() if name == "result" else record.fail("no", "no")
+    (record.folder / f"{name}.json").write_bytes(b"{")
+    assert look()[0] == "torn"
+
+
 @pytest.mark.parametrize("head", ["psc", "ncm"])
 def test_changed_source(standing, head):
     look, done, _, own = standing

@@ -299,20 +299,24 @@ def test_a_claim_goes_with_its_process_however_that_ends(tmp_path, holder):
             pytest.fail("two processes hold one cell")
     note = json.loads((record.folder / "claim.json").read_text())
     assert note == {"pid": "holder"}  # the refused one wrote nothing
+    assert record.held
     holder.send_signal(signal.SIGKILL)
     holder.wait()
+    assert not record.held
     with record.claim({"pid": "third"}):
         assert json.loads((record.folder / "claim.json").read_text()) == {"pid": "third"}
 
 
 def test_a_claim_ends(tmp_path):
     record = Record(tmp_path / "a")
+    assert not record.held and not record.folder.exists()  # to ask leaves nothing behind
     with pytest.raises(ZeroDivisionError):
         with record.claim({}):
             with pytest.raises(Busy):
                 with record.claim({}):
                     pass
             raise ZeroDivisionError
+    assert not record.held
     with record.claim({}):
         pass
 

@@ -1,5 +1,7 @@
 """report: from the ledger to tables, figures and a page."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -58,7 +60,9 @@ def report(
     ):
         console.print(f"{title:<8}" + "\n        ".join(map(str, paths)), markup=False)
     flag = "" if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}" else f" --backend-store-uri {uri}"
-    console.print(f"runs    mlflow ui{flag}", markup=False)
+    own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
+    program = "mlflow" if shutil.which("mlflow") or not own.exists() else own
+    console.print(f"runs    {program} ui{flag}", markup=False)
 
 
 def _stale(frame: pd.DataFrame, runs: Path, files: list[Path]) -> dict[str, str]:

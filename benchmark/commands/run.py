@@ -1,5 +1,6 @@
 """run: train what is missing of a suite, and nothing else."""
 
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def run(options: Options, console: Console) -> int:
     tracker = _Tracker(options, work.suite.name, console)
     tracker.open()
     jobs = options.jobs or local.workers_fit(
-        len(psutil.Process().cpu_affinity()) if hasattr(psutil.Process, "cpu_affinity") else 1,
+        _cores(),
         options.threads,
         max(len(todo), 1),
         device,
@@ -94,6 +95,13 @@ def run(options: Options, console: Console) -> int:
             Record(runs / item.cell.key).tag(work.suite.name)
     tracker.deliver()
     return _close(console, work.items, ended, interrupted, time.monotonic() - began)
+
+
+def _cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _is_due(item: Item, refresh: bool) -> bool:

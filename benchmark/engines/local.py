@@ -99,9 +99,13 @@ class Local:
             worker = self._free()
             if worker is None:
                 return
+            try:
+                worker.pipe.send(cell.to_json())
+            except OSError:  # it died while idle: the next round starts another
+                self._workers.remove(worker)
+                return
             waiting.remove(cell)
             worker.cell = cell
-            worker.pipe.send(cell.to_json())
             self.tell(Event(cell, "started", {}))
 
     def _free(self) -> _Worker | None:
@@ -120,11 +124,11 @@ class Local:
         return self._workers[-1]
 
     def _listen(self) -> None:
-        pipes = {worker.pipe: worker for worker in self._workers if worker.cell}
-        for ready in wait(list(pipes), timeout=0.5):
-            worker = pipes[ready]  # type: ignore[index]
-            cell = worker.cell
-            assert cell is not None
+        busy = [(worker, worker.cell) for worker in self._workers if worker.cell is not None]
+        ready = wait([worker.pipe for worker, _ in busy], timeout=0.5)
+        for worker, cell in busy:
+            if worker.pipe not in ready:
+                continue
             try:
                 kind, values = worker.pipe.recv()
             except (EOFError, OSError):

@@ -1,13 +1,15 @@
 """Many cells in real worker processes, some of which fail or are killed."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from benchmark.engines.local import Event, Local, folder, workers_fit
+from benchmark.engines.local import Event, Local, _Worker, folder, workers_fit
 from benchmark.engines.worker import Settings
 from benchmark.planning import suite
 from benchmark.planning.cell import Cell
@@ -158,6 +160,19 @@ def test_a_cell_that_another_process_has(cells, train, tmp_path):
         ended, _ = train(found)
     assert ended == ["busy", "done"]
     assert Record(tmp_path / "runs" / found[0].key).failure() is None
+
+
+def test_a_worker_that_died_while_idle_takes_no_cell_with_it(cells, tmp_path):
+    """It counts as alive until its parent looks again: what was meant for it stays to be done."""
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    alive = SimpleNamespace(is_alive=lambda: True)
+    told: list[Event | None] = []
+    settings = Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1)
+    engine = Local(settings, 1, told.append, _workers=[_Worker(alive, ours)])
+    waiting = cells("psc")
+    engine._hand_out(waiting, set())
+    assert len(waiting) == 1 and told == [] and engine._workers == []
 
 
 def test_nothing_to_do(train):

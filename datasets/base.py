@@ -1,10 +1,12 @@
 """What every data set is: images as found, and the material that one experiment is made from.
 
-    Dataset.read ──▶ Images ──carve, profile, subset──▶ Material ──▶ loader.Batches
+    Dataset.read ──▶ Images ──carve, profile, subset──▶ Material ──▶ loader.batches
 
 A data set says where its images lie and how they are read. What becomes of them (validation carve,
 long-tailed profile, which images survive, which classes count as many, medium and few) is the same
-for all and is written once, in `Dataset.load`.
+for all and is written once, in `Dataset.load`; only SVHN cuts in a way of its own.
+
+Images are either in memory, as one tensor of bytes, or they stay on disk, as `Files`.
 """
 
 import hashlib
@@ -12,8 +14,8 @@ import math
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -40,14 +42,45 @@ class MissingData(FileNotFoundError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Files:
+    """Images that stay on disk and are decoded, as RGB, whenever they are asked for.
+
+    folder  of all paths
+    paths   (n,) bytes, relative: an array, since a million strings would be copied by every worker
+    size    (height, width) that a model sees, unless the recipe says otherwise
+    resize  what the shorter side becomes before the middle is taken; 0, the images stay as they are
+    """
+
+    folder: Path
+    paths: np.ndarray
+    size: tuple[int, int]
+    resize: int = 0
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, chosen: Tensor) -> "Files":
+        return replace(self, paths=self.paths[chosen.numpy()])
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As that of a tensor of all these images."""
+        return (len(self), 3, *self.size)
+
+    def path(self, index: int) -> str:
+        """Where one image lies."""
+        return os.path.join(self.folder, os.fsdecode(self.paths[index]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Split:
     """Images and their labels.
 
-    images  (n, channels, height, width) uint8
+    images  (n, channels, height, width) uint8, or n files
     labels  (n,) int64
     """
 
-    images: Tensor
+    images: Tensor | Files
     labels: Tensor
 
     def __len__(self) -> int:
@@ -58,12 +91,14 @@ class Split:
 class Images:
     """A whole data set as found, before any profile.
 
-    digest  SHA-256 of all images and labels
+    digest  SHA-256 of all images and labels; of files: of their paths, sizes and labels
+    parts   sizes of the parts, one after the other, of which train is made; empty, only one
     """
 
     train: Split
     test: Split
     digest: str
+    parts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +139,7 @@ class Options:
     subset_seed  of the canonical subset; 0, released code of LDAM-DRW
     groups       rule for many, medium and few; kang, as all released code
     folder       of an image_folder, under the root
+    classes      of a sphere
     """
 
     name: str
@@ -114,6 +150,7 @@ class Options:
     subset_seed: int = 0
     groups: str = "kang"
     folder: str | None = None
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         if not _is_number(self.ratio) or not 1 <= self.ratio < math.inf:
@@ -162,11 +199,13 @@ class Dataset(ABC):
     shape: tuple[int, int, int] | None
 
     @abstractmethod
-    def names(self, root: Path, folder: str | None = None) -> tuple[str, ...]:
+    def names(
+        self, root: Path, folder: str | None = None, classes: int | None = None
+    ) -> tuple[str, ...]:
         """Class names in label order."""
 
     @abstractmethod
-    def find(self, root: Path, folder: str | None = None) -> Path:
+    def find(self, root: Path, folder: str | None = None, classes: int | None = None) -> Path:
         """Where the images lie; raises MissingData."""
 
     @abstractmethod
@@ -174,6 +213,7 @@ class Dataset(ABC):
         self,
         root: Path,
         folder: str | None = None,
+        classes: int | None = None,
         *,
         download: bool = False,
         progress: Progress | None = None,
@@ -183,6 +223,21 @@ class Dataset(ABC):
     def superclasses(self) -> tuple[str, ...] | None:
         """Name of the superclass of each class, in label order, or None."""
         return None
+
+    def cut(
+        self, labels: np.ndarray, parts: Sequence[int], asked: Options, names: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is left of the training images: (indices, class after class; their labels).
+
+        labels (n,) of what the carve has left, parts the sizes of the parts that n is made of.
+        """
+        largest = self.largest if asked.largest is None else asked.largest
+        if largest is None:
+            return np.arange(len(labels)), labels
+        size = remaining_largest(largest, asked.validation)
+        counts = class_counts(len(names), size, asked.ratio, asked.profile)
+        kept = canonical_subset(labels, counts, asked.subset_seed, names)
+        return kept, labels[kept]
 
     @final
     def load(
@@ -200,26 +255,21 @@ class Dataset(ABC):
                 f"{self.name} has no canonical class size, and ratio {asked.ratio:g} needs one. "
                 f"Set `largest`, the images of the largest class."
             )
-        images = self.read(root, asked.folder, download=download, progress=progress)
-        names = self.names(root, asked.folder)
+        images = self.read(root, asked.folder, asked.classes, download=download, progress=progress)
+        names = self.names(root, asked.folder, asked.classes)
         labels = images.train.labels.numpy()
 
         remaining, carved = carve(labels, asked.validation, asked.subset_seed)
-        largest = self.largest if asked.largest is None else asked.largest
-        if largest is None:
-            kept = remaining
-            counts = tuple(np.bincount(labels[kept], minlength=len(names)).tolist())
-        else:
-            size = remaining_largest(largest, asked.validation)
-            counts = class_counts(len(names), size, asked.ratio, asked.profile)
-            try:
-                subset = canonical_subset(labels[remaining], counts, asked.subset_seed, names)
-            except ValueError as error:
-                raise ValueError(f"{self.name} at ratio {asked.ratio:g}: {error}") from None
-            kept = remaining[subset]
+        ends = np.cumsum([0, *(images.parts or (len(labels),))])
+        parts = np.diff(np.searchsorted(remaining, ends)).tolist()
+        try:
+            kept, given = self.cut(labels[remaining], parts, asked, names)
+        except ValueError as error:
+            raise ValueError(f"{self.name} at ratio {asked.ratio:g}: {error}") from None
+        counts = tuple(np.bincount(given, minlength=len(names)).tolist())
         return Material(
-            train=_select(images.train, kept),
-            validation=_select(images.train, carved) if asked.validation else None,
+            train=_select(images.train, remaining[kept], given),
+            validation=_select(images.train, carved, labels[carved]) if asked.validation else None,
             test=images.test,
             counts=counts,
             names=names,
@@ -245,7 +295,7 @@ class Dataset(ABC):
 
 
 def fingerprint(train: Split, test: Split) -> str:
-    """SHA-256 of shapes, images and labels, in the order found."""
+    """SHA-256 of shapes, images (in memory) and labels, in the order found."""
     shapes = f"{tuple(train.images.shape)} {tuple(test.images.shape)}"
     digest = hashlib.sha256(shapes.encode())
     for tensor in (train.images, test.images, train.labels, test.labels):
@@ -280,9 +330,17 @@ def no_folder(name: str, folder: str | None) -> None:
         )
 
 
-def _select(split: Split, indices: np.ndarray) -> Split:
-    chosen = torch.from_numpy(indices)
-    return Split(split.images[chosen], split.labels[chosen])
+def no_classes(name: str, classes: int | None) -> None:
+    """Refuse `classes` for a data set whose classes are what they are."""
+    if classes is not None:
+        raise ValueError(
+            f"`classes` belongs to sphere, got {classes!r} for {name}. Leave it out, or set "
+            f"name: sphere."
+        )
+
+
+def _select(split: Split, indices: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(split.images[torch.from_numpy(indices)], torch.from_numpy(labels))
 
 
 def _is_whole(value: object) -> bool:

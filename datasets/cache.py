@@ -11,6 +11,8 @@ second loading lists the folders, finds the signature and maps the file into mem
 folders are read, not decoded; a changed file changes the signature. The digest of the images,
 needed for the record anyway, doubles as the check of the cache: a damaged one is decoded again.
 
+One set takes IN_MEMORY bytes at most, larger image folders are streamed; all together take KEPT.
+
 Several processes may decode at once: each writes under a name of its own and renames at the end.
 Two threads on two cores decode CIFAR-100 in 7 s; processes took half of that, but would have to be
 forked or started beside PyTorch.
@@ -24,38 +26,20 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
 
-from datasets.base import Images, MissingData, Progress, Split, fingerprint, forbidden
+from datasets.base import Images, Progress, Split, fingerprint, forbidden
+from datasets.folders import FORMAT, Listing, class_names, decode, scan
 
 Result = TypeVar("Result")
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-SPLITS = ("train", "test")
-FORMAT = 1  # of the files below; raise it when they change
+IN_MEMORY = 4 * 2**30  # bytes of decoded images of one set; ours: what exceeds it is streamed
+KEPT = 16 * 2**30  # bytes of decoded images of all sets; ours: those used longest ago are dropped
 _CHUNK = 256  # images a task: large enough to hide the cost of a task, small enough for progress
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """All image files below a folder, split by split, class by class, names ascending.
-
-    classes    folder names, ascending: label order
-    paths      relative, of all files, train then test
-    labels     of each split, (n,) int64
-    signature  changes when any file does
-    """
-
-    folder: Path
-    classes: tuple[str, ...]
-    paths: tuple[str, ...]
-    labels: tuple[np.ndarray, np.ndarray]
-    signature: str
 
 
 def cache_folder() -> Path:
@@ -76,7 +60,37 @@ def read_folders(
 
     shape: the (channels, height, width) that every image must have; None, that of the first.
     """
-    files = scan(folder)
+    return read(lambda: scan(folder), shape=shape, progress=progress)
+
+
+def read_named(
+    folder: Path,
+    classes: Sequence[str],
+    title: str,
+    *,
+    shape: tuple[int, int, int],
+    progress: Progress | None = None,
+) -> Images:
+    """The same, where the class folders must be those of a data set that people call `title`."""
+    if (found := class_names(folder)) != tuple(classes):
+        odd = sorted(set(found) ^ set(classes))[0]
+        raise ValueError(
+            f"the class folders in {folder / 'train'} are not those of {title}: {odd!r} is "
+            f"{'unknown' if odd in found else 'missing'}. Label order follows from the "
+            f"names: use the original ones."
+        )
+    return read_folders(folder, shape=shape, progress=progress)[0]
+
+
+def read(
+    look: Callable[[], Listing],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Images, tuple[str, ...]]:
+    """All images that look() lists, as RGB, and the class names in label order."""
+    files = look()
+    folder = files.folder
     cache = cache_folder()
     content = _indexed(cache, files.signature)
     images = _cached(cache, content, files) if content else None
@@ -92,94 +106,16 @@ def read_folders(
                     f"the cache in {cache} was damaged while it was written. Look for a failing "
                     f"disk, or let BENCHMARK_CACHE name another folder."
                 )
-        if scan(folder).signature != files.signature:
+        if look().signature != files.signature:
             raise ValueError(
                 f"the images in {folder} changed while they were read. Wait until they are "
                 f"complete, and start again."
             )
         _write(cache, f"{files.signature}.index", [json.dumps({"content": content}).encode()])
+        _drop_oldest(cache, content)
     if shape is not None and tuple(images.train.images.shape[1:]) != shape:
         raise _wrong_size(folder / files.paths[0], images.train.images.shape[2:], shape[1:])
     return images, files.classes
-
-
-def class_names(folder: Path) -> tuple[str, ...]:
-    """Names of the class folders, ascending: label order."""
-    names = tuple(name for name, entry in _entries(folder / "train") if entry.is_dir())
-    if not names:
-        raise MissingData(
-            f"{folder / 'train'} holds no class folders. Expected {folder}/train/<class>/<image>; "
-            f"unpack the images there, or name another --data-root."
-        )
-    return names
-
-
-def scan(folder: Path) -> Listing:
-    """List all image files with their sizes and times; nothing is opened."""
-    classes = class_names(folder)
-    if (other := tuple(n for n, e in _entries(folder / "test") if e.is_dir())) != classes:
-        odd = sorted(set(classes) ^ set(other))[0]
-        there, missing = ("train", "test") if odd in classes else ("test", "train")
-        raise ValueError(
-            f"class {odd!r} is in {folder / there} and not in {folder / missing}. "
-            f"Give both the same class folders."
-        )
-    signature = hashlib.sha256(f"{FORMAT}".encode())
-    paths: list[str] = []
-    labels = []
-    for split in SPLITS:
-        counts = []
-        for name in classes:
-            before = len(paths)
-            for file, entry in _entries(folder / split / name):
-                if os.path.splitext(file)[1].lower() not in SUFFIXES:
-                    continue
-                found = entry.stat()
-                path = f"{split}/{name}/{file}"
-                paths.append(path)
-                signature.update(
-                    f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode(
-                        errors="surrogateescape"
-                    )
-                )
-            counts.append(len(paths) - before)
-        if 0 in counts:
-            raise ValueError(
-                f"{folder / split / classes[counts.index(0)]} holds no image. Add images "
-                f"({', '.join(sorted(SUFFIXES))}), or remove the class from train and test."
-            )
-        labels.append(np.repeat(np.arange(len(classes), dtype=np.int64), counts))
-    return Listing(folder, classes, tuple(paths), (labels[0], labels[1]), signature.hexdigest())
-
-
-def decode(path: str) -> np.ndarray:
-    """One image as (height, width, 3) uint8."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except PermissionError:
-        raise forbidden(path) from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} cannot be decoded ({error}). It is truncated or no image: restore it, or "
-            f"remove it."
-        ) from None
-
-
-def _entries(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
-    """Visible entries of a folder, by name."""
-    try:
-        with os.scandir(folder) as found:
-            return sorted((e.name, e) for e in found if not e.name.startswith("."))
-    except PermissionError:
-        raise forbidden(folder) from None
-    except (FileNotFoundError, NotADirectoryError):
-        raise MissingData(
-            f"{folder} is not there, and images are expected in {{train,test}}/<class> beside it. "
-            f"Unpack them there, or name another --data-root."
-        ) from None
 
 
 def _content(files: Listing) -> str:
@@ -270,7 +206,27 @@ def _cached(cache: Path, content: str, files: Listing) -> Images | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return images if fingerprint(images.train, images.test) == images.digest else None
+    if fingerprint(images.train, images.test) != images.digest:
+        return None
+    with suppress(OSError):  # a cache that may not be written is never too large
+        os.utime(path)  # of the last use
+    return images
+
+
+def _drop_oldest(cache: Path, content: str) -> None:
+    """Remove decoded images, least recently used first, until the rest fits; never `content`.
+
+    A process that has them mapped into memory keeps them; any other will decode them again.
+    """
+    with suppress(OSError):
+        found = [(path.stat(), path) for path in cache.glob("*.images")]
+        found.sort(key=lambda item: (item[1].stem == content, item[0].st_mtime_ns), reverse=True)
+        total = 0
+        for about, path in found:
+            total += about.st_size
+            if total > KEPT and path.stem != content:
+                path.unlink(missing_ok=True)
+                path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _make(cache: Path) -> None:

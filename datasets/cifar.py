@@ -29,10 +29,11 @@ from datasets.base import (
     Split,
     fingerprint,
     forbidden,
+    no_classes,
     no_folder,
     present,
 )
-from datasets.cache import class_names, read_folders
+from datasets.cache import read_named
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10 as Original
@@ -79,13 +80,16 @@ class _CIFAR(Dataset):
     original: ClassVar[str]
     classes: ClassVar[tuple[str, ...]]
 
-    def names(self, root: Path, folder: str | None = None) -> tuple[str, ...]:
+    def names(
+        self, root: Path, folder: str | None = None, classes: int | None = None
+    ) -> tuple[str, ...]:
         """In the original label order, which is alphabetical."""
         return self.classes
 
-    def find(self, root: Path, folder: str | None = None) -> Path:
+    def find(self, root: Path, folder: str | None = None, classes: int | None = None) -> Path:
         """The folder of torchvision's layout if it is there, else the class folders."""
         no_folder(self.name, folder)
+        no_classes(self.name, classes)
         for place in (Path(root) / self.original, Path(root) / self.name):
             if present(place):
                 return place
@@ -99,27 +103,21 @@ class _CIFAR(Dataset):
         self,
         root: Path,
         folder: str | None = None,
+        classes: int | None = None,
         *,
         download: bool = False,
         progress: Progress | None = None,
     ) -> Images:
         """All images, in the order of the layout found."""
         try:
-            place = self.find(root, folder)
+            place = self.find(root, folder, classes)
         except MissingData:
             if not download:
                 raise
             place = Path(root) / self.original
         if place.name == self.original:
             return self._read_original(Path(root), download)
-        if (found := class_names(place)) != self.classes:
-            odd = sorted(set(found) ^ set(self.classes))[0]
-            raise ValueError(
-                f"the class folders in {place / 'train'} are not those of {self.title}: {odd!r} is "
-                f"{'unknown' if odd in found else 'missing'}. Label order follows from the "
-                f"names: use the original ones."
-            )
-        return read_folders(place, shape=self.shape, progress=progress)[0]
+        return read_named(place, self.classes, self.title, shape=self.shape, progress=progress)
 
     def _read_original(self, root: Path, download: bool) -> Images:
         import torchvision.datasets

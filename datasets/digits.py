@@ -15,7 +15,16 @@ from typing import final
 import numpy as np
 import torch
 
-from datasets.base import Dataset, Images, MissingData, Progress, Split, fingerprint, no_folder
+from datasets.base import (
+    Dataset,
+    Images,
+    MissingData,
+    Progress,
+    Split,
+    fingerprint,
+    no_classes,
+    no_folder,
+)
 
 TEST_IMAGES = 50  # of each digit; ours: the rarest class keeps 124 for training
 SPLIT_SEED = 0  # ours, never to be changed: it decides what is test
@@ -33,7 +42,9 @@ class Digits(Dataset):
     std = (0.3545,)
     shape = (1, 8, 8)
 
-    def names(self, root: Path, folder: str | None = None) -> tuple[str, ...]:
+    def names(
+        self, root: Path, folder: str | None = None, classes: int | None = None
+    ) -> tuple[str, ...]:
         """From zero to nine."""
         return (
             "zero",
@@ -48,9 +59,10 @@ class Digits(Dataset):
             "nine",
         )
 
-    def find(self, root: Path, folder: str | None = None) -> Path:
+    def find(self, root: Path, folder: str | None = None, classes: int | None = None) -> Path:
         """scikit-learn's own folder, whatever the root."""
         no_folder(self.name, folder)
+        no_classes(self.name, classes)
         package = importlib.util.find_spec("sklearn")
         if package is None or package.origin is None:
             raise MissingData(
@@ -63,12 +75,13 @@ class Digits(Dataset):
         self,
         root: Path,
         folder: str | None = None,
+        classes: int | None = None,
         *,
         download: bool = False,
         progress: Progress | None = None,
     ) -> Images:
         """1,297 images for training and 500 for the test, each in the order found."""
-        self.find(root, folder)
+        self.find(root, folder, classes)
         from sklearn.datasets import load_digits
 
         found = load_digits()

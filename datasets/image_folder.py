@@ -2,15 +2,18 @@
 
     <data root>/<folder>/{train,test}/<class>/<image>
 
-Folder names in ascending order are the labels, the same in train and test; all images have one size
-and are taken as RGB. Tiny-ImageNet, STL-10 or your own images: bring them to this form first.
+Folder names in ascending order are the labels, the same in train and test; images are taken as RGB.
+They are decoded once and kept, and must have one size, unless that takes more than
+`cache.IN_MEMORY` bytes: then they stay on disk and are decoded whenever they are needed. Images of
+several sizes need a recipe with `size` and `resize`.
 """
 
 from pathlib import Path
 from typing import final
 
-from datasets.base import Dataset, Images, MissingData, Progress, present
-from datasets.cache import class_names, read_folders
+import datasets.cache as cache
+from datasets.base import Dataset, Images, MissingData, Progress, no_classes, present
+from datasets.folders import class_names, decode, scan, streamed
 
 
 @final
@@ -26,12 +29,15 @@ class ImageFolder(Dataset):
     std = (0.229, 0.224, 0.225)
     shape = None
 
-    def names(self, root: Path, folder: str | None = None) -> tuple[str, ...]:
+    def names(
+        self, root: Path, folder: str | None = None, classes: int | None = None
+    ) -> tuple[str, ...]:
         """Names of the folders in train, ascending."""
-        return class_names(self.find(root, folder))
+        return class_names(self.find(root, folder, classes))
 
-    def find(self, root: Path, folder: str | None = None) -> Path:
+    def find(self, root: Path, folder: str | None = None, classes: int | None = None) -> Path:
         """root/folder."""
+        no_classes(self.name, classes)
         if folder is None:
             raise ValueError(
                 "image_folder needs the option `folder`, got none. Set it to the name of a folder "
@@ -54,9 +60,15 @@ class ImageFolder(Dataset):
         self,
         root: Path,
         folder: str | None = None,
+        classes: int | None = None,
         *,
         download: bool = False,
         progress: Progress | None = None,
     ) -> Images:
-        """All images as found, decoded once and kept in the cache."""
-        return read_folders(self.find(root, folder), progress=progress)[0]
+        """All images as found, decoded once and kept in the cache, or streamed if too many."""
+        place = self.find(root, folder, classes)
+        files = scan(place)
+        height, width, channels = decode(str(place / files.paths[0])).shape
+        if len(files.paths) * height * width * channels > cache.IN_MEMORY:
+            return streamed(files, (height, width))
+        return cache.read_folders(place, progress=progress)[0]

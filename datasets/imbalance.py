@@ -30,7 +30,7 @@ RULES = ("kang", "at_least_100", "dl2pa_index")
 _INDEX_BORDERS = {10: (3, 7), 100: (36, 71)}
 
 
-def class_counts(classes: int, largest: int, ratio: float, profile: str) -> tuple[int, ...]:
+def class_counts(classes: int, largest: float, ratio: float, profile: str) -> tuple[int, ...]:
     """Images of each class, (classes,), by a named profile; no class may be left empty."""
     if classes < 1 or largest < 1:
         raise ValueError(
@@ -50,7 +50,7 @@ def class_counts(classes: int, largest: int, ratio: float, profile: str) -> tupl
             counts = [int(largest * f ** (k / last)) for k in range(classes)]
         case "step":
             half = (classes + 1) // 2
-            counts = [largest if k < half else int(largest * f) for k in range(classes)]
+            counts = [int(largest) if k < half else int(largest * f) for k in range(classes)]
         case "pareto":
             # f ** (log(k+1) / log(K)) is (k+1) ** (−a) with the ends exact
             scale = math.log(classes) or 1.0

@@ -1,25 +1,88 @@
-"""Batches without worker processes: a split lies on the device as bytes, and is indexed.
+"""Batches for training and passes for evaluation, from memory or from disk.
+
+    Split ──batches──▶ Batches   in memory, shifted and mirrored at most: one gather on the device
+                       Stream    read from disk, or changed image by image, by worker processes
+          ──passes───▶ normalised images and labels, in order
 
 CIFAR fits into any accelerator's memory, so there is nothing to load: a step draws which images it
-takes and how each is moved and mirrored, and one gather does it for the whole batch. All draws come
-from fresh generators named by epoch and step, so that any step can be redone alone, and a resumed
-epoch goes on with the very images that it would have seen.
+takes and how each is moved and mirrored, and one gather does it for the whole batch. ImageNet fits
+nowhere, and is streamed. All draws come from fresh generators named by epoch and step, so that any
+step can be redone alone, and a resumed epoch goes on with the very images that it would have seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.base import Split
+from datasets.augment import Augment, erase, fit
+from datasets.base import Files, Split
+from datasets.stream import Task, fetched
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")
+AUGMENTATIONS = ("none", "crop", "crop_flip")  # what Batches can do; augment.py knows more
+
+
+def batches(
+    split: Split,
+    *,
+    batch: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: str = "none",
+    padding: int = 4,
+    policy: str = "none",
+    jitter: float = 0.0,
+    erasing: float = 0.0,
+    size: int = 0,
+    resize: int = 0,
+    views: int = 1,
+    drop_last: bool = False,
+    device: torch.device | str = "cpu",
+    channels_last: bool = True,
+    workers: int = 0,
+    order: Callable[[int], torch.Generator],
+    augmentation: Callable[[int, int], torch.Generator],
+) -> "Batches | Stream":
+    """Training batches: in memory on the device where that will do, else streamed.
+
+    policy, jitter, erasing   as in `augment.Augment`
+    size, resize              side of an image, and its shorter side before that; 0: the data's own
+    workers                   processes that read and change images; 0: none but this one
+    the others                as in `Batches`
+    """
+    own, shorter = sizes(split.images, size, resize)
+    common: dict[str, Any] = {
+        "batch": batch,
+        "mean": mean,
+        "std": std,
+        "views": views,
+        "drop_last": drop_last,
+        "device": device,
+        "channels_last": channels_last,
+        "order": order,
+        "augmentation": augmentation,
+    }
+    as_found = isinstance(split.images, Tensor) and own == split.images.shape[-2:] and not shorter
+    if as_found and augment in AUGMENTATIONS and policy == "none" and not (jitter or erasing):
+        return Batches(split, augment=augment, padding=padding, **common)
+    change = Augment(
+        augment=augment,
+        padding=padding,
+        policy=policy,
+        jitter=jitter,
+        erasing=erasing,
+        size=own,
+        resize=shorter,
+    )
+    return Stream(split, change=change, size=own, resize=shorter, workers=workers, **common)
 
 
 class Batches:
-    """Training batches of one split.
+    """Training batches of one split in memory.
 
     batch         images a step; the last step of an epoch may have fewer, unless drop_last
     mean, std     of pixels in [0, 1], one per channel
@@ -52,11 +115,7 @@ class Batches:
             raise ValueError(
                 f"unknown augmentation {augment!r}. Choose one of: {', '.join(AUGMENTATIONS)}."
             )
-        if len(split) == 0 or batch < 1 or views < 1 or (drop_last and batch > len(split)):
-            raise ValueError(
-                f"no batch can be made of {len(split)} images with batch {batch}, views {views}, "
-                f"drop_last {drop_last}. Lower `batch`, or supply more images."
-            )
+        _enough(split, batch, views, drop_last)
         self.batch = batch
         self.augment = augment
         self.padding = padding
@@ -72,8 +131,7 @@ class Batches:
     @property
     def steps(self) -> int:
         """Steps per epoch."""
-        count = len(self._labels)
-        return count // self.batch if self.drop_last else ceil(count / self.batch)
+        return _steps(len(self._labels), self.batch, self.drop_last)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
@@ -109,20 +167,121 @@ class Batches:
         return offsets, mirrored
 
 
+class Stream:
+    """Training batches of images that are read, or changed, one by one.
+
+    change        of one image
+    size, resize  what `sizes` gives
+    workers       processes; the images do not depend on their number
+    the others    as in `Batches`; here a step's generator gives each image and view a seed
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        change: Augment,
+        size: tuple[int, int],
+        resize: int,
+        views: int = 1,
+        drop_last: bool = False,
+        device: torch.device | str = "cpu",
+        channels_last: bool = True,
+        workers: int = 0,
+        order: Callable[[int], torch.Generator],
+        augmentation: Callable[[int, int], torch.Generator],
+    ) -> None:
+        _enough(split, batch, views, drop_last)
+        self.batch = batch
+        self.views = views
+        self.drop_last = drop_last
+        self.device = torch.device(device)
+        self._split = split
+        self._normalise = _Normalise(mean, std, self.device, channels_last)
+        self._order = order
+        self._augmentation = augmentation
+        self._fetch = partial(
+            fetched,
+            split.images,
+            size=size,
+            resize=resize,
+            augment=change,
+            workers=workers,
+            pin=self.device.type == "cuda",
+        )
+
+    @property
+    def steps(self) -> int:
+        """Steps per epoch."""
+        return _steps(len(self._split), self.batch, self.drop_last)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
+
+        With more than one view the images are (views, batch, channels, height, width).
+        """
+        permutation = torch.randperm(len(self._split), generator=self._order(epoch))
+        chosen = permutation.split(self.batch)[start : self.steps]
+        tasks = (self._task(epoch, step, own) for step, own in enumerate(chosen, start))
+        for own, (images, boxes) in zip(chosen, self._fetch(tasks), strict=True):
+            images = self._normalise(_send(images, self.device))
+            if boxes.any():
+                erase(images, _send(boxes, self.device))
+            if self.views > 1:
+                images = images.unflatten(0, (self.views, -1))
+            yield images, _send(self._split.labels[own], self.device)
+
+    def _task(self, epoch: int, step: int, chosen: Tensor) -> Task:
+        generator = self._augmentation(epoch, step)
+        seeds = torch.randint(2**63 - 1, (self.views, len(chosen)), generator=generator)
+        return chosen.numpy(), seeds.numpy()
+
+
 def passes(
     split: Split,
     *,
     batch: int,
     mean: Sequence[float],
     std: Sequence[float],
+    size: int = 0,
+    resize: int = 0,
     device: torch.device | str = "cpu",
     channels_last: bool = True,
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over a split, in order and as it is: normalised images and labels."""
+    """One pass over a split, in order and without augmentation: normalised images and labels."""
     device = torch.device(device)
     normalise = _Normalise(mean, std, device, channels_last)
-    for images, labels in zip(split.images.split(batch), split.labels.split(batch), strict=True):
+    own, shorter = sizes(split.images, size, resize)
+    if isinstance(split.images, Tensor):
+        found = (fit(images, own, shorter) for images in split.images.split(batch))
+    else:
+        tasks = ((chosen.numpy(), None) for chosen in torch.arange(len(split)).split(batch))
+        pin = device.type == "cuda"
+        fetch = fetched(split.images, tasks, size=own, resize=shorter, workers=workers, pin=pin)
+        found = (images for images, _ in fetch)
+    for images, labels in zip(found, split.labels.split(batch), strict=True):
         yield normalise(images.to(device)), labels.to(device)
+
+
+def sizes(images: Tensor | Files, size: int = 0, resize: int = 0) -> tuple[tuple[int, int], int]:
+    """What a recipe's `size` and `resize` mean for these images: ((height, width), resize).
+
+    0: the data's own, which for images in memory is as they are. ValueError where one contradicts
+    the other: in time, not at the end of a training.
+    """
+    own = (size, size) if size else tuple(images.shape[-2:])
+    shorter = resize or (images.resize if isinstance(images, Files) else 0)
+    if shorter < max(own) and (shorter or own != tuple(images.shape[-2:])):
+        raise ValueError(
+            f"images of {own[0]} x {own[1]} pixels cannot be cut from images with a shorter side "
+            f"of {shorter or min(images.shape[-2:])}. Set `resize` in the recipe to at least "
+            f"{max(own)}."
+        )
+    return own, shorter
 
 
 def shifted(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
@@ -141,6 +300,18 @@ def shifted(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
 def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
     """Mirror images (batch, channels, height, width) left to right where mirrored (batch,)."""
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+
+
+def _enough(split: Split, batch: int, views: int, drop_last: bool) -> None:
+    if len(split) == 0 or batch < 1 or views < 1 or (drop_last and batch > len(split)):
+        raise ValueError(
+            f"no batch can be made of {len(split)} images with batch {batch}, views {views}, "
+            f"drop_last {drop_last}. Lower `batch`, or supply more images."
+        )
+
+
+def _steps(count: int, batch: int, drop_last: bool) -> int:
+    return count // batch if drop_last else ceil(count / batch)
 
 
 class _Normalise:

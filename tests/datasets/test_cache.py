@@ -277,3 +277,27 @@ def test_place_of_the_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "classifier-heads-benchmark"
+
+
+def test_the_cache_stays_bounded(tmp_path, grow, decoded, monkeypatch):
+    """Of three sets of equal size two fit: the one used longest ago is decoded again."""
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    for seed, folder in enumerate(folders):
+        grow(folder, (3,), (1,), ("ant",), size=(8, 8), seed=seed)
+    monkeypatch.setattr(cache, "KEPT", 2 * 4 * 8 * 8 * 3)
+    first, second = (read_folders(folder)[0].digest for folder in folders[:2])
+    for age, path in enumerate(cache_folder().glob("*.images")):
+        os.utime(path, (1000 - age, 1000 - age))
+    assert read_folders(folders[0])[0].digest == first  # used now
+    read_folders(folders[2])
+    assert len(list(cache_folder().glob("*.images"))) == 2
+    assert len(list(cache_folder().glob("*.json"))) == 2
+    count = len(decoded)
+    assert read_folders(folders[0])[0].digest == first and len(decoded) == count
+    assert read_folders(folders[1])[0].digest == second and len(decoded) > count
+
+
+def test_a_set_larger_than_the_cache_is_kept_alone(folder, monkeypatch):
+    monkeypatch.setattr(cache, "KEPT", 1)
+    read_folders(folder)
+    assert len(list(cache_folder().glob("*.images"))) == 1

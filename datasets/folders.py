@@ -1,0 +1,189 @@
+"""Images in class folders: which files there are, and what is in one of them.
+
+    <folder>/{train,test}/<class>/<image>  ──scan──▶  Listing  ──cache.read──▶  in memory
+                                                               ──streamed───▶  Files, decoded later
+
+The digest of images that stay on disk is over their paths, sizes and labels, since to read 150 GB
+before anything can start would take an hour: pixels that change without a change of the size of the
+file go unnoticed.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.base import Files, Images, MissingData, Split, forbidden
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FORMAT = 1  # of what is made from a listing; raise it when that changes
+
+Found = tuple[str, int, os.stat_result]  # relative path, label, and what the file system knows
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All image files below a folder, training images first.
+
+    classes    folder names, ascending: label order
+    paths      relative, of all files, train then test
+    labels     of each split, (n,) int64
+    sizes      in bytes, of all files
+    signature  changes when any file does
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: tuple[np.ndarray, np.ndarray]
+    sizes: np.ndarray
+    signature: str
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+    """Names of the class folders, ascending: label order."""
+    names = tuple(name for name, entry in _entries(folder / "train") if entry.is_dir())
+    if not names:
+        raise MissingData(
+            f"{folder / 'train'} holds no class folders. Expected {folder}/train/<class>/<image>; "
+            f"unpack the images there, or name another --data-root."
+        )
+    return names
+
+
+def scan(folder: Path, test: str = "test") -> Listing:
+    """List all image files, class by class, with their sizes and times; nothing is opened.
+
+    test: name of the folder with the test images.
+    """
+    classes = class_names(folder)
+    if (other := tuple(n for n, e in _entries(folder / test) if e.is_dir())) != classes:
+        odd = sorted(set(classes) ^ set(other))[0]
+        there, missing = ("train", test) if odd in classes else (test, "train")
+        raise ValueError(
+            f"class {odd!r} is in {folder / there} and not in {folder / missing}. "
+            f"Give both the same class folders."
+        )
+
+    def split(name: str) -> Iterator[Found]:
+        for label, own in enumerate(classes):
+            yield from images_in(folder, f"{name}/{own}", label)
+
+    return listing(folder, classes, split("train"), split(test))
+
+
+def listing(
+    folder: Path, classes: Sequence[str], train: Iterable[Found], test: Iterable[Found]
+) -> Listing:
+    """A listing of the files found."""
+    signature = hashlib.sha256(f"{FORMAT}".encode())
+    paths: list[str] = []
+    sizes: list[int] = []
+    labels = []
+    for split in (train, test):
+        own = []
+        for path, label, found in split:
+            paths.append(path)
+            sizes.append(found.st_size)
+            own.append(label)
+            line = f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n"
+            signature.update(line.encode(errors="surrogateescape"))
+        labels.append(np.array(own, np.int64))
+    return Listing(
+        folder,
+        tuple(classes),
+        tuple(paths),
+        (labels[0], labels[1]),
+        np.array(sizes, np.int64),
+        signature.hexdigest(),
+    )
+
+
+def images_in(folder: Path, place: str, label: int) -> Iterator[Found]:
+    """Image files in folder/place, by name; ValueError where there is none."""
+    empty = True
+    for file, entry in _entries(folder / place):
+        if os.path.splitext(file)[1].lower() in SUFFIXES:
+            empty = False
+            yield f"{place}/{file}", label, entry.stat()
+    if empty:
+        raise ValueError(
+            f"{folder / place} holds no image. Add images "
+            f"({', '.join(sorted(SUFFIXES))}), or remove the class from train and test."
+        )
+
+
+def streamed(files: Listing, size: tuple[int, int], resize: int = 0) -> Images:
+    """Images that stay on disk; see `Files` for size and resize."""
+    paths = np.array([os.fsencode(path) for path in files.paths])
+    count = len(files.labels[0])
+    digest = hashlib.sha256(f"files {count} {len(paths) - count}\n".encode())
+    for path, label, length in zip(paths, np.concatenate(files.labels), files.sizes, strict=True):
+        digest.update(b"%b\0%d\0%d\n" % (path, label, length))
+    train, test = (
+        Split(Files(files.folder, own, size, resize), torch.from_numpy(labels))
+        for own, labels in zip((paths[:count], paths[count:]), files.labels, strict=True)
+    )
+    return Images(train, test, digest.hexdigest())
+
+
+def decode(path: str) -> np.ndarray:
+    """One image as (height, width, 3) uint8."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except PermissionError:
+        raise forbidden(path) from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{path} cannot be decoded ({error}). It is truncated or no image: restore it, or "
+            f"remove it."
+        ) from None
+
+
+def readable_lines(path: Path) -> list[str]:
+    """Lines of a text file that belongs to a data set."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except PermissionError:
+        raise forbidden(path) from None
+    except OSError:
+        raise MissingData(
+            f"{path} is not there. Put the file there, or name another --data-root."
+        ) from None
+
+
+def synset_names(classes: Sequence[str], places: Iterable[Path]) -> tuple[str, ...]:
+    """What WordNet calls the classes, in the first of these files that is there; else themselves.
+
+    A line is an identifier, a tab or a space, and synonyms. Of these the first is taken, with `_`
+    between its words, as in the names of CIFAR-100. Two classes may bear one name (crane).
+    """
+    for place in places:
+        if place.is_file():
+            known = {
+                line[:9]: line[9:].split(",")[0].strip().replace(" ", "_")
+                for line in readable_lines(place)
+            }
+            return tuple(known.get(name) or name for name in classes)
+    return tuple(classes)
+
+
+def _entries(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
+    """Visible entries of a folder, by name."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted((e.name, e) for e in found if not e.name.startswith("."))
+    except PermissionError:
+        raise forbidden(folder) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingData(
+            f"{folder} is not there, and images are expected in {{train,test}}/<class> beside it. "
+            f"Unpack them there, or name another --data-root."
+        ) from None

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from torch import Generator, nn
 
+from benchmark.backbones.flat import flat
 from benchmark.backbones.resnet_cifar import resnet, resnet32_hpn, resnet34_cifar
+from benchmark.backbones.resnet_imagenet import bottlenecks
 from benchmark.backbones.small_cnn import small_cnn
+from benchmark.backbones.swin import swin_t
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ BACKBONES: dict[str, Backbone] = {
         "Mettes, van der Pol, Snoek. NeurIPS 2019, arXiv:1901.10514",
     ),
     "resnet34_cifar": Backbone(resnet34_cifar, "ResNet-34 (CIFAR stem)", _HE),
+    "resnet50": Backbone(bottlenecks(50), "ResNet-50", _HE),
+    "resnet101": Backbone(bottlenecks(101), "ResNet-101", _HE),
+    "resnet152": Backbone(bottlenecks(152), "ResNet-152", _HE),
+    "resnet50_4096": Backbone(
+        bottlenecks(50, planes=1024),
+        "ResNet-50 (last stage doubled)",
+        "Yang et al. NeurIPS 2022, arXiv:2203.09081, released code",
+    ),
+    "swin_t": Backbone(swin_t, "Swin-T", "Liu et al. ICCV 2021, arXiv:2103.14030"),
+    "flat": Backbone(flat, "Pixels as they are", "ours"),
 }
 
 
@@ -66,10 +79,13 @@ def build(
     for option, value in options.items():
         if option not in entry.options:
             raise ValueError(_unknown(f"option of backbone {name}", option, entry.options))
-        if not isinstance(value, int) or isinstance(value, bool):
+        default = entry.options[option]
+        kinds = (int, float) if isinstance(default, float) else int
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            noun = "a whole number" if kinds is int else "a number"
             raise ValueError(
-                f"`{option}` of backbone {name} is a whole number, got {value!r}. "
-                f"Set `{option}: {entry.options[option]}`."
+                f"`{option}` of backbone {name} is {noun}, got {value!r}. "
+                f"Set `{option}: {default}`."
             )
     if experts != 1:
         raise ValueError(

@@ -72,12 +72,19 @@ def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `flatten` gave."""
+    """Put back what `flatten` gave, laid out in memory as the parameters are.
+
+    A step over two layouts takes another path through the arithmetic, and may end in other bits.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):
-            _, parameter, entry = name.split(".", 2)
-            state.setdefault(int(parameter), {})[entry] = value
+            _, position, entry = name.split(".", 2)
+            like = parameters[int(position)]
+            if value.shape == like.shape:
+                value = torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
+            state.setdefault(int(position), {})[entry] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

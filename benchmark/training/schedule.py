@@ -10,8 +10,9 @@ def factor(recipe: Recipe, step: int, steps: int) -> float:
 
     Warm-up climbs in equal stairs: with 5 of 200 epochs and 5 stairs it is e/5 in epoch e = 1 … 5,
     as in the released code of ETF and DL2PA. Milestones count from the beginning of the run.
+    A run of no steps stands at its beginning.
     """
-    progress = step / steps
+    progress = step / max(steps, 1)
     tiny = 1e-9  # a milestone that falls on a step counts from that step on
     if recipe.warmup and progress < recipe.warmup - tiny:
         stair = math.floor(progress / recipe.warmup * recipe.warmup_stairs + tiny)

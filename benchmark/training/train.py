@@ -7,7 +7,7 @@ head      features -> embedding -> cost
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from benchmark.planning.recipes import Recipe
 from benchmark.training import checkpoint
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.schedule import factor
-from benchmark.training.streams import beta, stream
+from benchmark.training.streams import address, beta, stream
 from heads.base import Clock, Head, Sweep
 
 READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced steps
@@ -118,8 +118,8 @@ class Watch:
     every: float = 120.0
 
 
-def optimizer(look: Trunk, head: Head, recipe: Recipe) -> torch.optim.SGD:
-    """SGD over trunk (unless frozen) and head; a head's own rates are absolute."""
+def optimizer(look: Trunk, head: Head, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's, over trunk (unless frozen) and head; a head's own rates are absolute."""
     own = head.rates()
     common = [p for p in look.parameters() if p.requires_grad]
     common += [p for name, p in head.named_parameters() if name not in own and p.requires_grad]
@@ -127,8 +127,15 @@ def optimizer(look: Trunk, head: Head, recipe: Recipe) -> torch.optim.SGD:
     for name, rate in own.items():
         parameter = head.get_parameter(name)
         groups.append({"params": [parameter], "lr": rate.lr, "weight_decay": rate.weight_decay})
+    if not groups:
+        raise ValueError(
+            f"nothing here has weights to train, got {recipe.epochs} epochs. "
+            "Set `epochs: 0` on the recipe, or choose a backbone with weights."
+        )
     for group in groups:
         group["base"] = group.get("lr", recipe.lr)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
         groups,
         lr=recipe.lr,
@@ -152,19 +159,19 @@ def train(
 ) -> Progress:
     """Train one stage to its last epoch; nothing is selected on the way.
 
-    seed, stage  address of the randomness of mixup; that of the batches is in `batches`
+    seed, stage  address of the randomness of mixing and of the network; that of the batches is in
+                 `batches`
     sweep        all training features in evaluation mode, for heads that need them every epoch
     resume       where an earlier run of this very stage stopped
 
     Raises Diverged, Stopped.
     """
-    watch = watch or Watch()
-    sgd = optimizer(look, head, recipe)
-    run = _Run(look, head, sgd, batches.steps, recipe, watch)
-    now = run.restore(resume) if resume else Progress()
     steps = batches.steps * recipe.epochs
-    if not resume and head.readings():
-        now.readings.append({"step": 0.0, **head.readings()})
+    if not steps:
+        return untrained(look, head)
+    watch = watch or Watch()
+    run = _Run(look, head, optimizer(look, head, recipe), batches.steps, recipe, watch)
+    now = run.restore(resume) if resume else Progress(readings=first(head))
     while now.step < steps:
         epoch, start = divmod(now.step, batches.steps)
         if start == 0:
@@ -175,8 +182,10 @@ def train(
         head.train()
         for images, labels in batches.epoch(epoch, start):
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
-            mixed, blend = mix(images, labels, recipe.mixup, seed, (stage, epoch, now.step))
-            embedding = head.embed(look(mixed))
+            where = (stage, epoch, now.step)
+            mixed, labels, blend = mix(images, labels, recipe, seed, where)
+            with addressed(seed, where, run.device):
+                embedding = head.embed(look(mixed))
             loss = blend(head, embedding)
             run.advance(loss, now)
             head.after_step(embedding.detach(), labels, clock)
@@ -192,6 +201,37 @@ def train(
     return run.over(now)
 
 
+def first(head: Head) -> list[dict[str, float]]:
+    """The readings at the start, if the head has any."""
+    found = head.readings()
+    return [{"step": 0.0, **found}] if found else []
+
+
+def untrained(look: Trunk, head: Head) -> Progress:
+    """No epoch at all: the head stays as it was built or prepared."""
+    look.eval()
+    head.eval()
+    return Progress(readings=first(head))
+
+
+@contextmanager
+def addressed(
+    seed: int | Mapping[str, int], where: tuple[int, ...], device: torch.device
+) -> Iterator[None]:
+    """What a network draws by itself, such as stochastic depth, has an address as all else has.
+
+    Within, the global generators of the CPU and of the device start from it; afterwards they are
+    as they were before.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng([device] if cuda else []):
+        start = address(seed, "augment", "network", *where)
+        torch.default_generator.manual_seed(start)
+        if cuda:
+            torch.cuda.default_generators[device.index].manual_seed(start)
+        yield
+
+
 class _Run:
     """The bookkeeping of one call of `train`, so that the loop can be read aloud."""
 
@@ -199,12 +239,12 @@ class _Run:
         self,
         look: Trunk,
         head: Head,
-        sgd: torch.optim.SGD,
+        optimizer: torch.optim.Optimizer,
         steps: int,
         recipe: Recipe,
         watch: Watch,
     ):
-        self.look, self.head, self.sgd = look, head, sgd
+        self.look, self.head, self.optimizer = look, head, optimizer
         self.steps, self.recipe, self.watch = steps, recipe, watch
         self.device = next((p.device for p in head.parameters()), torch.device("cpu"))
         self.device = next((p.device for p in look.parameters()), self.device)
@@ -214,15 +254,15 @@ class _Run:
     def advance(self, loss: Tensor, now: Progress) -> None:
         """One optimiser step at the rate that the schedule has for it."""
         total = self.steps * self.recipe.epochs
-        for group in self.sgd.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor(self.recipe, now.step, total)
         self.losses[now.step % self.steps] = loss.detach()
         # On an accelerator looking at the loss would wait for it: end_epoch looks at all at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise Diverged(now.step, self.over(now))
-        self.sgd.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.sgd.step()
+        self.optimizer.step()
 
     def note(self, now: Progress, steps: int, images: int) -> None:
         """Count the step; take readings where they are due."""
@@ -244,7 +284,7 @@ class _Run:
             "epoch": epoch + 1,
             "step": now.step,
             "loss": float(losses.double().mean()),
-            "lr": self.sgd.param_groups[0]["lr"],
+            "lr": self.optimizer.param_groups[0]["lr"],
         }
         self.look.eval()
         self.head.eval()
@@ -265,7 +305,7 @@ class _Run:
             return
         tensors = {f"look.{name}": value for name, value in self.look.state_dict().items()}
         tensors |= {f"head.{name}": value for name, value in self.head.state_dict().items()}
-        tensors |= checkpoint.flatten(self.sgd)
+        tensors |= checkpoint.flatten(self.optimizer)
         tensors["losses"] = self.losses
         spent = now.seconds + time.monotonic() - self.started
         note = {
@@ -283,7 +323,7 @@ class _Run:
         for module, prefix in ((self.look, "look."), (self.head, "head.")):
             own = {k.removeprefix(prefix): v for k, v in resume.tensors.items() if k[:5] == prefix}
             module.load_state_dict(own)
-        checkpoint.restore(self.sgd, resume.tensors)
+        checkpoint.restore(self.optimizer, resume.tensors)
         self.losses.copy_(resume.tensors["losses"])
         note = dict(resume.note)
         return Progress(**note)
@@ -295,25 +335,66 @@ Blend = Callable[[Head, Tensor], Tensor]
 def mix(
     images: Tensor,
     labels: Tensor,
-    alpha: float,
+    recipe: Recipe,
     seed: int | Mapping[str, int],
     where: tuple[int, ...],
-) -> tuple[Tensor, Blend]:
-    """Mixup (Zhang et al., ICLR 2018, arXiv:1710.09412), one draw a batch; alpha 0: none.
+) -> tuple[Tensor, Tensor, Blend]:
+    """Mixup or CutMix, one draw a batch: each image takes in a share of a partner of its batch.
 
     images (batch, …), or with views (views, batch, channels, height, width), labels (batch,). Gives
-    the mixed images, and how to blend the two losses.
+    the mixed images, the labels that they go by, and how to blend the two losses. These labels are
+    an image's own, or with hard_labels those of the larger share, which then are all that counts.
     """
+    cuts = bool(recipe.cutmix)
+    if cuts and recipe.mixup:
+        coin = stream(seed, "augment", "choice", *where)
+        cuts = bool(torch.rand((), generator=coin) < 0.5)
+    alpha = recipe.cutmix if cuts else recipe.mixup
     if not alpha:
-        return images, lambda head, embedding: head.loss(embedding, labels)
-    share = beta(alpha, seed, "augment", "mixup", *where)
+        return images, labels, lambda head, embedding: head.loss(embedding, labels)
+    share = beta(alpha, seed, "augment", "cutmix" if cuts else "mixup", *where)
     generator = stream(seed, "augment", "partner", *where)
     partner = torch.randperm(len(labels), generator=generator).to(labels.device)
-    others = images[:, partner] if images.dim() == 5 else images[partner]
-    mixed = share * images + (1 - share) * others
+    if cuts:
+        mixed, share = cutmix(images, partner, share, stream(seed, "augment", "box", *where))
+    else:
+        mixed = share * images + (1 - share) * _take(images, partner)
+    theirs = labels[partner]
+    if recipe.hard_labels:
+        kept = labels if share >= 0.5 else theirs
+        return mixed, kept, lambda head, embedding: head.loss(embedding, kept)
 
     def blend(head: Head, embedding: Tensor) -> Tensor:
-        other = head.loss(embedding, labels[partner])
+        other = head.loss(embedding, theirs)
         return share * head.loss(embedding, labels) + (1 - share) * other
 
-    return mixed, blend
+    return mixed, labels, blend
+
+
+def cutmix(
+    images: Tensor, partner: Tensor, share: float, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """CutMix (Yun et al., ICCV 2019, arXiv:1905.04899): a box comes from the partner.
+
+    share  of the image that should stay; the box has sides √(1 − share) of the image's, its centre
+           is any pixel, and what lies outside of the image is cut off
+
+    Gives the images and the share of pixels that did stay.
+    """
+    side = math.sqrt(1 - share)
+    box, area = [], 1
+    for extent in images.shape[-2:]:
+        centre = int(torch.randint(extent, (), generator=generator))
+        half = int(extent * side / 2)
+        borders = slice(max(centre - half, 0), min(centre + half, extent))
+        box.append(borders)
+        area *= borders.stop - borders.start
+    rows, columns = box
+    mixed = images.clone()
+    mixed[..., rows, columns] = _take(images[..., rows, columns], partner)
+    return mixed, 1 - area / (images.shape[-2] * images.shape[-1])
+
+
+def _take(images: Tensor, chosen: Tensor) -> Tensor:
+    """Images of the batch, in every view."""
+    return images[:, chosen] if images.dim() == 5 else images[chosen]

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from benchmark.backbones import BACKBONES, build
+from benchmark.backbones import BACKBONES, build, resnet_imagenet, swin
 from benchmark.backbones.initial import kaiming_fan_in, materialise, on_meta
 from benchmark.backbones.resnet_cifar import SubsampleAndPad
 
@@ -23,7 +26,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+# resnet50 stands for these: they differ in the number of blocks and channels
+LARGE = ("resnet101", "resnet152", "resnet50_4096")
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in (*LARGE, "flat")])
 def test_contract(name):
     state = torch.get_rng_state()
     model = build(name, {}, generator=seeded())
@@ -35,7 +42,7 @@ def test_contract(name):
         assert torch.isfinite(value).all(), key
         assert torch.equal(value, twin.state_dict()[key]), key
     assert all(p.requires_grad for p in model.parameters())
-    weights = [k for k, v in model.state_dict().items() if v.ndim == 4]
+    weights = [k for k, v in model.named_parameters() if v.ndim in (2, 4)]
     assert not any(torch.equal(model.state_dict()[k], other.state_dict()[k]) for k in weights)
 
     images = torch.randn(2, 3, 8, 8, generator=seeded())
@@ -44,6 +51,106 @@ def test_contract(name):
     assert torch.isfinite(features).all()
     features.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large(name):
+    state = torch.get_rng_state()
+    model = build(name, {}, image_channels=1, generator=seeded()).eval()
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        features = model(torch.randn(2, 1, 8, 8, generator=seeded()))
+    assert features.shape == (2, model.width)
+    assert torch.isfinite(features).all() and (features >= 0).all()
+
+
+@pytest.mark.parametrize("depth, millions", [(50, 25.6), (101, 44.5), (152, 60.2)])
+def test_torchvisions_less_its_classifier(depth, millions):
+    with on_meta():
+        whole = getattr(torchvision.models, f"resnet{depth}")()
+    assert parameters(whole) / 1e6 == pytest.approx(millions, abs=0.1)  # as its documentation says
+    model = resnet_imagenet.bare(depth, 512, 3)
+    assert parameters(model) == parameters(whole) - parameters(whole.fc)
+    assert model.width == whole.fc.in_features == 2048
+    want = {k: v.shape for k, v in whole.state_dict().items() if not k.startswith("fc.")}
+    assert {k: v.shape for k, v in model.state_dict().items()} == want
+
+
+def test_last_stage_doubled_by_hand():
+    """The first three stages stay; the last is written here as widths of convolutions."""
+    model = resnet_imagenet.bare(50, 1024, 3)
+    assert model.width == 4096
+    twin = [(1024, 1024, 1), (1024, 1024, 3), (1024, 4096, 1), (1024, 4096, 1)]
+    twin += 2 * [(4096, 1024, 1), (1024, 1024, 3), (1024, 4096, 1)]
+    found = [m for m in model.layer4.modules() if isinstance(m, nn.Conv2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in found] == twin
+    # what halves the resolution, and where: the 3 x 3 and the shortcut of the first block
+    assert [m.stride[0] for m in found] == [1, 2, 1, 2] + 6 * [1]
+    stage = sum(i * o * k * k + 2 * o for i, o, k in twin)
+    usual = resnet_imagenet.bare(50, 512, 3)
+    assert parameters(model) == parameters(usual) - parameters(usual.layer4) + stage
+
+
+def test_swin_is_torchvisions():
+    """With its weights, the same features to the bit."""
+    whole = torchvision.models.swin_t().eval()
+    assert parameters(whole) == 28_288_354  # as its documentation says
+    model = build("swin_t", {}, generator=seeded()).eval()
+    assert parameters(model) == 28_288_354 - (768 * 1000 + 1000)
+    mine = dict(model.named_modules())
+    for key, module in whole.named_modules():
+        if isinstance(module, torchvision.ops.StochasticDepth):
+            assert mine[key].p == module.p
+        if isinstance(module, swin.ShiftedWindowAttention):  # made anew, the meta device had none
+            assert torch.equal(mine[key].relative_position_index, module.relative_position_index)
+    whole.head = nn.Identity()
+    model.load_state_dict(whole.state_dict())
+    images = torch.randn(1, 3, 56, 56, generator=seeded())
+    with torch.no_grad():
+        assert torch.equal(model(images), whole(images))
+
+
+def test_swin_of_small_images():
+    """Patches of 2 and windows of 4: four stages see 16, 8, 4 and 2 patches a side."""
+    options = {"patch": 2, "window": 4, "stochastic_depth": 0}
+    model = build("swin_t", options, image_channels=1, generator=seeded())
+    x = torch.randn(2, 1, 32, 32, generator=seeded())
+    assert model(x).shape == (2, 768)
+    sizes = []
+    for layer in model.features:
+        x = layer(x)
+        sizes.append(x.shape[1])
+    assert sizes == [16, 16, 8, 8, 4, 4, 2, 2]
+
+
+def test_swins_initial_weights():
+    model = build("swin_t", {}, generator=seeded())
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            error = 5 * 0.02 / (2 * module.weight.numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(0.02, abs=error)
+            assert module.bias is None or not module.bias.any()
+        if isinstance(module, nn.LayerNorm):
+            assert (module.weight == 1).all() and not module.bias.any()
+        if isinstance(module, swin.ShiftedWindowAttention):
+            table = module.relative_position_bias_table
+            assert table.std().item() == pytest.approx(0.02, abs=0.1 / (2 * table.numel()) ** 0.5)
+    patches = model.features[0][0]
+    bound = 1 / math.sqrt(3 * 4 * 4)
+    for parameter, share in ((patches.weight, 0.999), (patches.bias, 0.9)):
+        assert share * bound < parameter.abs().max() <= bound
+
+
+def test_flat_is_the_pixels():
+    model = build("flat", {}, image_channels=1, generator=seeded())
+    images = torch.randn(3, 1, 1, 64, generator=seeded())
+    assert torch.equal(model(images), images.reshape(3, 64))
+    assert model.width == 64 and not model.state_dict()
+    model = build("flat", {"width": 12}, generator=seeded())
+    images = torch.arange(24.0).reshape(2, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    assert model(images).tolist() == [list(range(12)), list(range(12, 24))]
+    with pytest.raises(ValueError, match=r"12 values .* images of 1 x 1 x 64\. Set `width: 64`"):
+        model(torch.zeros(2, 1, 1, 64))
 
 
 @pytest.mark.parametrize(
@@ -130,6 +237,8 @@ def test_no_weight_stays_without_a_rule():
         model = nn.Sequential(nn.Linear(2, 2))
     with pytest.raises(TypeError, match="no rule"):
         materialise(model, kaiming_fan_in, seeded())
+    with pytest.raises(TypeError, match="no rule"):
+        swin._draw(nn.BatchNorm2d(2), seeded())
 
 
 @pytest.mark.parametrize(
@@ -142,6 +251,12 @@ def test_no_weight_stays_without_a_rule():
         ("resnet32", {"channels": 16.0}, 1, "whole number, got 16.0"),
         ("resnet32", {"channels": True}, 1, "whole number"),
         ("small_cnn", {"channels": 0}, 1, "at least one channel"),
+        ("swin_t", {"patch": 0}, 1, "patch and window from 1"),
+        ("swin_t", {"window": 4.0}, 1, "whole number, got 4.0"),
+        ("swin_t", {"stochastic_depth": "0.2"}, 1, "is a number, got '0.2'. Set `stochastic_depth"),
+        ("swin_t", {"stochastic_depth": 1.0}, 1, r"in \[0, 1\)"),
+        ("resnet50", {"channels": 64}, 1, "It has none: leave it out"),
+        ("flat", {"width": 0}, 1, "at least one value"),
         ("resnet32", {}, 3, "has one expert, 3 were asked for"),
     ],
 )

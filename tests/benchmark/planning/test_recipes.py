@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from benchmark.planning.recipes import RECIPES, Recipe, recipe
+from benchmark.planning.recipes import LATER, RECIPES, Recipe, recipe
 
 
 def fields(name):
@@ -42,6 +42,43 @@ def test_long_tail():
     assert own["normalise"] == "dataset"
 
 
+# arXiv:2403.16937 sec. 7.1: SGD at 0.5, five epochs of linear warm-up, cosine, batch 1024, decay
+# 2e-5, 100 epochs, mixup with 1.0; for Swin-T AdamW at 0.001
+def test_imagenet():
+    own = fields("imagenet_100")
+    assert (own["epochs"], own["batch"], own["lr"], own["optimizer"]) == (100, 1024, 0.5, "sgd")
+    assert (own["weight_decay"], own["schedule"]) == (2e-5, "cosine")
+    assert own["warmup"] * 100 == own["warmup_stairs"] == 5
+    assert (own["mixup"], own["cutmix"], own["hard_labels"]) == (1.0, 0.0, False)
+    assert (own["augment"], own["size"], own["resize"]) == ("resized_crop_flip", 224, 256)
+    assert own["precision"] == "bf16"
+    assert fields("swin_100") == {**own, "optimizer": "adamw", "lr": 0.001}
+    released = fields("imagenet_100_released")
+    assert released.pop("warmup") * 105 == pytest.approx(5)
+    want = {"epochs": 105, "mixup": 0.2, "cutmix": 1.0, "hard_labels": True, "oracle": 1}
+    want |= {"policy": "trivial", "erasing": 0.1}
+    assert released == {**{k: v for k, v in own.items() if k != "warmup"}, **want}
+
+
+# arXiv:2203.09081, released configurations: cosine over 90 epochs at 0.1, batch 1024, decay 5e-4,
+# mixup with 0.2, jitter of 0.4; arXiv:2403.16937 sec. 7.2 has its one long-tailed protocol instead
+def test_imagenet_lt():
+    own = fields("imagenet_lt_90")
+    assert (own["epochs"], own["batch"], own["lr"], own["momentum"]) == (90, 1024, 0.1, 0.9)
+    assert (own["weight_decay"], own["schedule"], own["warmup"]) == (5e-4, "cosine", 0)
+    assert (own["mixup"], own["jitter"], own["policy"], own["erasing"]) == (0.2, 0.4, "none", 0)
+    assert (own["augment"], own["size"], own["resize"]) == ("resized_crop_flip", 224, 256)
+    images = {"augment": "resized_crop_flip", "size": 224, "resize": 256}
+    assert fields("imagenet_lt_200") == {**fields("long_tail_200"), **images}
+    assert fields("long_tail_200_plain") == {**fields("long_tail_200"), "augment": "none"}
+
+
+def test_untrained():
+    own = fields("untrained")
+    assert (own["epochs"], own["precision"], own["augment"]) == (0, "float32", "none")
+    assert own["mixup"] == own["cutmix"] == own["oracle"] == 0
+
+
 # what the released code does beside: the best test epoch, and the constants of CIFAR-10 for all
 @pytest.mark.parametrize(
     "name, differs",
@@ -63,11 +100,45 @@ def test_quick_is_for_small_digits():
 def test_every_recipe_names_its_source():
     assert set(RECIPES) == {
         *("quick", "long_tail_200", "long_tail_200_released"),
-        *("balanced_250", "balanced_250_released"),
+        *("balanced_250", "balanced_250_released", "long_tail_200_plain"),
+        *("imagenet_100", "imagenet_100_released", "swin_100"),
+        *("imagenet_lt_90", "imagenet_lt_200", "untrained", "assignment_5"),
     }
     for name, each in RECIPES.items():
         assert each.source
         assert Recipe.model_validate(each.recipe.model_dump()) == each.recipe, name
+        assert Recipe.model_validate(dict(each.recipe.pairs())) == each.recipe, name
+
+
+# The fields of the first cells, all of them, and one more since: nothing at its default is added.
+FIRST = {
+    *("epochs", "batch", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones"),
+    *("gamma", "warmup", "warmup_stairs", "mixup", "augment", "padding", "precision"),
+    *("normalise", "drop_last", "oracle", "flip"),
+}
+
+
+@pytest.mark.parametrize("name", ["quick", "long_tail_200_released", "balanced_250"])
+def test_cells_that_exist_keep_their_fields(name):
+    assert set(dict(RECIPES[name].recipe.pairs())) == FIRST
+    assert set(Recipe.model_fields) == FIRST | LATER and not FIRST & LATER
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"optimizer": "adamw"}, {"cutmix": 0.5}, {"hard_labels": True}, {"policy": "trivial"}),
+        *({"jitter": 0.4}, {"erasing": 0.1}, {"size": 224}, {"size": 224, "resize": 256}),
+    ],
+    ids=str,
+)
+def test_a_later_field_is_written_where_it_says_something(changes):
+    changed, _ = recipe("quick", changes)
+    written = dict(changed.pairs())
+    assert written == {**dict(RECIPES["quick"].recipe.pairs()), **changes}
+    assert Recipe.model_validate(written) == changed
+    back, _ = recipe("quick", {name: Recipe.model_fields[name].default for name in changes})
+    assert back.pairs() == RECIPES["quick"].recipe.pairs()
 
 
 def test_a_shortened_run_is_the_same_run_in_small():
@@ -86,11 +157,17 @@ def test_the_name_says_what_was_changed():
 @pytest.mark.parametrize(
     "changes",
     [
-        *({name: value} for name in ("epochs", "batch", "warmup_stairs") for value in (0, -1, 1.5)),
+        *({name: value} for name in ("batch", "warmup_stairs") for value in (0, -1, 1.5)),
+        *({name: value} for name in ("epochs", "size", "resize") for value in (-1, 1.5, "all")),
         *({name: True} for name in ("epochs", "lr", "mixup", "oracle", "momentum", "padding")),
+        *({name: True} for name in ("cutmix", "jitter", "erasing", "size", "optimizer")),
+        *({name: 1.1} for name in ("jitter", "erasing")),
         *(
             {name: value}
-            for name in ("lr", "momentum", "weight_decay", "gamma", "warmup", "mixup")
+            for name in (
+                *("lr", "momentum", "weight_decay", "gamma", "warmup", "mixup"),
+                *("cutmix", "jitter", "erasing"),
+            )
             for value in (-0.1, float("nan"), float("inf"), "fast", None)
         ),
         {"lr": 0},
@@ -103,6 +180,12 @@ def test_the_name_says_what_was_changed():
         {"precision": "float16"},
         {"normalise": "cifar100"},
         {"nesterov": "perhaps"},
+        {"hard_labels": "perhaps"},
+        {"optimizer": "adam"},
+        {"optimizer": "adamw", "nesterov": True},
+        {"policy": "random"},
+        {"resize": 256},  # the middle of what size?
+        {"resize": 256, "size": 257},
         {"schedule": "step"},  # without milestones
         {"milestones": (0.5,)},  # without steps
         {"schedule": "step", "milestones": (1.5,)},
@@ -127,5 +210,5 @@ def test_a_frozen_value():
 def test_unknown():
     with pytest.raises(ValueError, match=r"unknown recipe 'quik'\. Did you mean 'quick'\? Recipes"):
         recipe("quik", {})
-    with pytest.raises(ValueError, match=r"unknown recipe 'zzz'\. Recipes: balanced_250, "):
+    with pytest.raises(ValueError, match=r"unknown recipe 'zzz'\. Recipes: .*balanced_250, "):
         recipe("zzz", {})

@@ -98,6 +98,24 @@ def test_constant(recipe):
     assert {factor(flat, step, 17) for step in range(17)} == {1.0}
 
 
+@pytest.mark.parametrize("recipe", [LONG_TAIL, BALANCED, QUICK], ids=["lt", "balanced", "quick"])
+def test_a_run_of_no_steps(recipe):
+    assert factor(recipe, 0, 0) == factor(recipe, 0, 1000)
+
+
+def test_imagenet_climbs_for_five_epochs_and_falls_as_a_cosine():
+    own = RECIPES["imagenet_100"].recipe
+    found = [own.lr * factor(own, step, 100) for step in range(100)]
+    assert found[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert found[5:] == pytest.approx(
+        [0.5 * math.cos(math.pi * epoch / 200) ** 2 for epoch in range(5, 100)]
+    )
+    own = RECIPES["imagenet_100_released"].recipe
+    assert [factor(own, step, 105) for step in range(6)] == pytest.approx(
+        [0.2, 0.4, 0.6, 0.8, 1.0, math.cos(math.pi * 5 / 210) ** 2]
+    )
+
+
 def test_gamma_and_a_warm_up_of_one_stair(recipe):
     own = recipe(schedule="step", milestones=(0.5,), gamma=0.3, warmup=0.25, warmup_stairs=1)
     assert [factor(own, step, 4) for step in range(4)] == [1, 1, 0.3, 0.3]

@@ -12,7 +12,16 @@ from benchmark.planning.recipes import RECIPES
 from benchmark.training import checkpoint
 from benchmark.training.points import keeper
 from benchmark.training.streams import beta, stream
-from benchmark.training.train import Diverged, Stopped, Trunk, Watch, mix, optimizer, train
+from benchmark.training.train import (
+    Diverged,
+    Stopped,
+    Trunk,
+    Watch,
+    cutmix,
+    mix,
+    optimizer,
+    train,
+)
 from heads import HEADS
 from heads.base import Clock, Head, Problem, Rate, Sweep
 
@@ -150,6 +159,79 @@ def test_a_heads_own_rates_are_absolute_and_follow_the_schedule(recipe):
         torch.testing.assert_close(value.double(), want[name], atol=2e-5, rtol=2e-5)
 
 
+def test_adamw_against_a_naive_loop(recipe):
+    """Loshchilov and Hutter, arXiv:1711.05101, algorithm 2; the head's weight has its own rate."""
+    own = recipe(
+        **{"epochs": 3, "lr": 0.02, "weight_decay": 0.3, "optimizer": "adamw"},
+        **{"schedule": "step", "milestones": (0.5,)},
+    )
+    look, head = trunk(), Plain({"weight": Rate(0.05, 0.1)})
+    train(look, head, Sets(steps=2), own, seed=0)
+
+    weights = {"trunk": Linear().weight, "weight": Plain().weight, "bias": Plain().bias}
+    weights = {name: value.detach().double() for name, value in weights.items()}
+    mean = {name: torch.zeros_like(value) for name, value in weights.items()}
+    square = {name: torch.zeros_like(value) for name, value in weights.items()}
+    for step in range(1, 7):
+        epoch, within = divmod(step - 1, 2)
+        ((images, labels),) = list(Sets(steps=within + 1).epoch(epoch, within))
+        leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
+        scores = images.double() @ leaves["trunk"].T @ leaves["weight"].T + leaves["bias"]
+        nn.functional.cross_entropy(scores, labels).backward()
+        for name, leaf in leaves.items():
+            lr, decay = (0.05, 0.1) if name == "weight" else (0.02, 0.3)
+            lr *= 0.1 if step > 3 else 1.0
+            mean[name] = 0.9 * mean[name] + 0.1 * leaf.grad
+            square[name] = 0.999 * square[name] + 0.001 * leaf.grad**2
+            upright = mean[name] / (1 - 0.9**step)
+            spread = (square[name] / (1 - 0.999**step)).sqrt()
+            weights[name] = weights[name] * (1 - lr * decay) - lr * upright / (spread + 1e-8)
+    found = {"trunk": look.backbone.weight, "weight": head.weight, "bias": head.bias}
+    for name, value in found.items():
+        torch.testing.assert_close(value.double(), weights[name], atol=1e-5, rtol=1e-5)
+
+
+def test_adamws_first_step_by_hand(recipe):
+    """The first mean over the first spread is the gradient's sign: lr after the decay."""
+    own = recipe(
+        epochs=1, lr=0.02, weight_decay=0.5, optimizer="adamw", schedule="constant", batch=6
+    )
+    look, head = trunk(), Plain()
+    images, labels = next(Sets().epoch(0))
+    head.loss(look(images), labels).backward()
+    sign = look.backbone.weight.grad.sign()
+    assert sign.abs().min() == 1
+    want = (1 - 0.02 * 0.5) * Linear().weight - 0.02 * sign
+    train(look, head, Sets(steps=1), own, seed=0)
+    torch.testing.assert_close(look.backbone.weight, want, atol=1e-6, rtol=0)
+
+
+def test_nothing_to_train_is_said(recipe):
+    class Fixed(Plain):
+        def __init__(self):
+            super().__init__()
+            self.requires_grad_(False)
+
+    with pytest.raises(ValueError, match="nothing here has weights to train, got 2 epochs"):
+        train(trunk(frozen=True), Fixed(), Sets(), recipe(), seed=0)
+    now = train(trunk(frozen=True), Fixed(), Sets(), recipe(epochs=0), seed=0)
+    assert now.step == 0
+
+
+def test_no_epochs_is_the_head_as_built(recipe):
+    beats = []
+    look, head = trunk(Normed(), [NormedHead()]), Plain()
+    before, own = state(look), state(head)
+    watch = Watch(pulse=lambda *step: beats.append(step), epoch=beats.append)
+    sweep = beats.append  # called without a word, it would raise
+    now = train(look, head, Sets(), recipe(epochs=0), seed=0, watch=watch, sweep=sweep)
+    assert unequal(before, look) == unequal(own, head) == set()
+    assert now.readings == [{"step": 0.0, "calls": 0.0}]
+    assert (now.step, now.seen, now.seconds, now.curves) == (0, 0, 0.0, [])
+    assert head.moments == beats == []
+    assert not look.training and not head.training
+
+
 def test_a_head_that_rates_everything_on_a_frozen_trunk(recipe):
     """No common group is left: nothing but the head's own."""
     look, head = trunk(frozen=True), Plain({"weight": Rate(0.5, 0.0), "bias": Rate(0.0, 0.0)})
@@ -270,56 +352,195 @@ def test_a_rate_too_large_diverges(recipe):
     assert 0 < caught.value.step < 160
 
 
-def test_mixup_against_a_naive_loop():
+def pictures(count=7, height=4, width=4):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(7, 1, 4, 4, generator=generator)
-    labels = torch.randint(0, CLASSES, (7,), generator=generator)
+    images = torch.randn(count, 2, height, width, generator=generator)
+    return images, torch.randint(0, CLASSES, (count,), generator=generator)
+
+
+def blended_by_hand(head, embedding, labels, partner, share):
+    """Each example's cost for its own label, and for its partner's, one at a time."""
+    total = 0.0
+    for i in range(len(labels)):
+        logs = head.score(embedding[i : i + 1]).log_softmax(dim=1)[0]
+        total -= share * float(logs[labels[i]]) + (1 - share) * float(logs[labels[partner[i]]])
+    return total / len(labels)
+
+
+def scored(count):
+    """A head and an embedding, float64."""
+    generator = torch.Generator().manual_seed(4)
+    head = Plain().double().requires_grad_(False)
+    return head, torch.randn(count, WIDTH, generator=generator).double()
+
+
+def test_mixup_against_a_naive_loop(recipe):
+    images, labels = pictures()
     where = (1, 4, 19)
-    mixed, blend = mix(images, labels, 0.7, 5, where)
+    mixed, own, blend = mix(images, labels, recipe(mixup=0.7), 5, where)
     share = beta(0.7, 5, "augment", "mixup", *where)
     partner = torch.randperm(7, generator=stream(5, "augment", "partner", *where)).tolist()
     assert 0 < share < 1 and partner != list(range(7))
     for i in range(7):
         want = share * images[i] + (1 - share) * images[partner[i]]
         torch.testing.assert_close(mixed[i], want)
-    # the loss: each example's cost for its own label, and for its partner's
-    head = Plain().double().requires_grad_(False)
-    embedding = torch.randn(7, WIDTH, generator=generator).double()
-    total = 0.0
-    for i in range(7):
-        logs = head.score(embedding[i : i + 1]).log_softmax(dim=1)[0]
-        total -= share * float(logs[labels[i]]) + (1 - share) * float(logs[labels[partner[i]]])
-    assert float(blend(head, embedding)) == pytest.approx(total / 7)
+    assert own is labels
+    head, embedding = scored(7)
+    want = blended_by_hand(head, embedding, labels, partner, share)
+    assert float(blend(head, embedding)) == pytest.approx(want)
 
 
-def test_mixup_of_alpha_zero_is_the_identity():
+def test_mixups_draws_are_what_they_were(recipe):
+    """Results that exist were trained with these: not one bit may change without a PROTOCOL."""
+    images, labels = torch.eye(6), torch.arange(6)
+    mixed, _, _ = mix(images, labels, recipe(mixup=1.0), 3, (0, 2, 17))
+    share = 0.2638473553279718
+    want = share * images + (1 - share) * images[[0, 3, 1, 4, 2, 5]]
+    assert torch.equal(mixed, want)
+
+
+def test_no_mixing_is_the_identity(recipe):
     images, labels = next(Sets().epoch(0))
-    mixed, blend = mix(images, labels, 0.0, 0, (0, 0, 0))
-    assert mixed is images
-    embedding = torch.randn(6, WIDTH)
-    assert torch.equal(blend(Plain(), embedding), Plain().loss(embedding, labels))
+    for own in (recipe(), recipe(hard_labels=True)):
+        mixed, same, blend = mix(images, labels, own, 0, (0, 0, 0))
+        assert mixed is images and same is labels
+        embedding = torch.randn(6, WIDTH)
+        assert torch.equal(blend(Plain(), embedding), Plain().loss(embedding, labels))
 
 
-def test_mixup_is_addressed_by_stage_epoch_and_step():
-    images, labels = next(Sets().epoch(0))
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_is_addressed_by_stage_epoch_and_step(recipe, kind):
+    images, labels = pictures(9, 16, 16)
+    own = recipe(**{kind: 1.0})
     places = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    found = [mix(images, labels, 1.0, 0, where)[0] for where in places]
-    found.append(mix(images, labels, 1.0, 1, places[0])[0])
-    assert torch.equal(found[0], mix(images, labels, 1.0, 0, places[0])[0])
+    found = [mix(images, labels, own, 0, where)[0] for where in places]
+    found.append(mix(images, labels, own, 1, places[0])[0])
+    assert torch.equal(found[0], mix(images, labels, own, 0, places[0])[0])
     for i, one in enumerate(found):
         assert not any(torch.equal(one, other) for other in found[i + 1 :])
 
 
-def test_mixup_of_views_mixes_images_not_views():
-    views = torch.randn(2, 6, 1, 3, 3)
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_mixing_of_views_mixes_images_not_views(recipe, kind):
+    views = torch.randn(2, 6, 1, 8, 8)
     labels = torch.arange(6) % CLASSES
-    mixed, _ = mix(views, labels, 1.0, 0, (0, 0, 0))
+    mixed, _, _ = mix(views, labels, recipe(**{kind: 1.0}), 0, (0, 0, 0))
+    assert not torch.equal(mixed, views)
     for view in range(2):
-        alone, _ = mix(views[view], labels, 1.0, 0, (0, 0, 0))
+        alone, _, _ = mix(views[view], labels, recipe(**{kind: 1.0}), 0, (0, 0, 0))
         assert torch.equal(mixed[view], alone)
 
 
-def test_training_mixes_with_the_address_of_its_step(recipe):
+def cutmix_by_hand(images, partner, share, centre):
+    """Pixel by pixel; arXiv:1905.04899, eq. 2: r_w = W √(1 − λ), r_h = H √(1 − λ)."""
+    count, channels, height, width = images.shape
+    mixed, theirs = torch.zeros_like(images), 0
+    half_height = math.floor(height * math.sqrt(1 - share) / 2)
+    half_width = math.floor(width * math.sqrt(1 - share) / 2)
+    for row in range(height):
+        for column in range(width):
+            inside = -half_height <= row - centre[0] < half_height
+            inside = inside and -half_width <= column - centre[1] < half_width
+            theirs += inside
+            for i in range(count):
+                source = partner[i] if inside else i
+                for channel in range(channels):
+                    mixed[i, channel, row, column] = images[source, channel, row, column]
+    return mixed, 1 - theirs / (height * width)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("size", [(6, 9), (5, 5)])
+def test_cutmix_against_a_naive_loop(share, size):
+    images, _ = pictures(3, *size)
+    partner = torch.tensor([2, 0, 1])
+    shares = set()
+    for number in range(12):  # boxes in the middle, and at the borders
+        generator = torch.Generator().manual_seed(number)
+        mixed, kept = cutmix(images, partner, share, generator)
+        generator.manual_seed(number)
+        centre = [int(torch.randint(extent, (), generator=generator)) for extent in size]
+        want, stayed = cutmix_by_hand(images, partner.tolist(), share, centre)
+        assert torch.equal(mixed, want) and kept == pytest.approx(stayed, abs=1e-12)
+        shares.add(kept)
+    assert (len(shares) > 1) == (share in (0.0, 0.1, 0.5))  # some were cut off at a border
+
+
+def test_cutmix_by_hand():
+    """λ = 3/4: half of each side. At row 0 of 4 one of two rows is cut off: an eighth, not a
+    quarter, is the partner's.
+    """
+    images = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+    found = {}
+    for number in range(100):
+        generator = torch.Generator().manual_seed(number)
+        row, column = (int(torch.randint(4, (), generator=generator)) for _ in range(2))
+        generator.manual_seed(number)
+        found[row, column] = cutmix(images, torch.tensor([1, 0]), 0.75, generator)
+    mixed, share = found[0, 2]
+    assert mixed[0, 0].tolist() == [[0, 1, 1, 0], [0] * 4, [0] * 4, [0] * 4] and share == 7 / 8
+    assert torch.equal(mixed[1], 1 - mixed[0])
+    mixed, share = found[2, 2]
+    assert mixed[0, 0].tolist() == [[0] * 4, [0, 1, 1, 0], [0, 1, 1, 0], [0] * 4] and share == 3 / 4
+
+
+def test_cutmix_in_training(recipe):
+    """One box a batch, the loss by the exact area; the layout in memory stays."""
+    images, labels = pictures(7, 8, 8)
+    images = images.contiguous(memory_format=torch.channels_last)
+    before = images.clone()
+    where = (1, 4, 19)
+    mixed, own, blend = mix(images, labels, recipe(cutmix=0.7), 5, where)
+    assert mixed.is_contiguous(memory_format=torch.channels_last) and torch.equal(images, before)
+    partner = torch.randperm(7, generator=stream(5, "augment", "partner", *where))
+    drawn = beta(0.7, 5, "augment", "cutmix", *where)
+    box = stream(5, "augment", "box", *where)
+    centre = [int(torch.randint(8, (), generator=box)) for _ in range(2)]
+    want, share = cutmix_by_hand(images, partner.tolist(), drawn, centre)
+    assert torch.equal(mixed, want) and 0 < share < 1 and share != drawn
+    assert own is labels
+    head, embedding = scored(7)
+    want = blended_by_hand(head, embedding, labels, partner, share)
+    assert float(blend(head, embedding)) == pytest.approx(want)
+
+
+def test_mixup_or_cutmix_at_even_odds(recipe):
+    images, labels = pictures(5, 16, 16)
+    both = recipe(mixup=0.7, cutmix=1.0)
+    alone = (recipe(mixup=0.7), recipe(cutmix=1.0))
+    cuts = 0
+    for step in range(200):
+        found = mix(images, labels, both, 0, (0, 0, step))[0]
+        up, cut = (mix(images, labels, own, 0, (0, 0, step))[0] for own in alone)
+        assert torch.equal(found, up) != torch.equal(found, cut)
+        cuts += torch.equal(found, cut)
+    assert abs(cuts - 100) < 4 * math.sqrt(50)  # four standard deviations of a fair coin
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_hard_labels_are_those_of_the_larger_share(recipe, kind):
+    images, labels = pictures(7, 8, 8)
+    soft, hard = recipe(**{kind: 1.0}), recipe(**{kind: 1.0, "hard_labels": True})
+    head, embedding = scored(7)
+    sides = set()
+    for step in range(60):
+        where = (0, 0, step)
+        mixed, own, blend = mix(images, labels, hard, 0, where)
+        assert torch.equal(mixed, mix(images, labels, soft, 0, where)[0])  # images mix as ever
+        share = beta(1.0, 0, "augment", kind, *where)
+        partner = torch.randperm(7, generator=stream(0, "augment", "partner", *where))
+        if kind == "cutmix":
+            share = cutmix(images, partner, share, stream(0, "augment", "box", *where))[1]
+        want = [labels[i if share >= 0.5 else partner[i]] for i in range(7)]
+        assert own.tolist() == want
+        assert torch.equal(blend(head, embedding), head.loss(embedding, own))
+        sides.add(share >= 0.5)
+    assert sides == {True, False}
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_training_mixes_with_the_address_of_its_step(recipe, hard):
+    """And credits a mixed image to the label that it goes by."""
     seen = []
 
     class Noting(Linear):
@@ -327,12 +548,17 @@ def test_training_mixes_with_the_address_of_its_step(recipe):
             seen.append(images.detach().clone())
             return super().forward(images)
 
-    train(trunk(Noting()), Plain(), Sets(steps=2), recipe(mixup=0.5), seed=3, stage=1)
+    own = recipe(mixup=0.5, hard_labels=hard)
+    head = Plain()
+    train(trunk(Noting()), head, Sets(steps=2), own, seed=3, stage=1)
     want = []
     for epoch in range(2):
         for step, (images, labels) in enumerate(Sets(steps=2).epoch(epoch)):
-            want.append(mix(images, labels, 0.5, 3, (1, epoch, 2 * epoch + step))[0])
-    assert all(torch.equal(a, b) for a, b in zip(seen, want, strict=True))
+            want.append(mix(images, labels, own, 3, (1, epoch, 2 * epoch + step)))
+            assert hard or want[-1][1] is labels
+    assert all(torch.equal(a, b) for a, (b, _, _) in zip(seen, want, strict=True))
+    credited = [labels for kind, _, labels in head.moments if kind == "after"]
+    assert all(torch.equal(a, b) for a, (_, b, _) in zip(credited, want, strict=True))
 
 
 class Normed(Linear):
@@ -453,7 +679,11 @@ class Pictures(Sets):
 
 def outcome(now, look, head):
     tensors = {**{f"l.{k}": v for k, v in look.state_dict().items()}, **head.state_dict()}
-    return {k: v.clone() for k, v in tensors.items()}, now.curves, now.readings, now.seen
+    readings = [  # times are no part of it
+        {name: value for name, value in each.items() if not name.endswith("_seconds")}
+        for each in now.readings
+    ]
+    return {k: v.clone() for k, v in tensors.items()}, now.curves, readings, now.seen
 
 
 def equal(one, other):
@@ -463,9 +693,15 @@ def equal(one, other):
     return True
 
 
-@pytest.mark.parametrize("name", ["psc", "etf", "dl2pa"])
-def test_resumed_from_any_step_the_same_bits(recipe, tmp_path, name):
-    own = recipe(epochs=3, mixup=1.0, lr=0.05, schedule="step", milestones=(0.5,))
+ADAMW = {"optimizer": "adamw", "lr": 0.01, "cutmix": 1.0, "hard_labels": True}
+
+
+@pytest.mark.parametrize(
+    "name, changes", [("psc", {}), ("etf", {}), ("dl2pa", {}), ("psc", ADAMW)], ids=str
+)
+def test_resumed_from_any_step_the_same_bits(recipe, tmp_path, name, changes):
+    usual = {"epochs": 3, "mixup": 1.0, "lr": 0.05, "schedule": "step", "milestones": (0.5,)}
+    own = recipe(**{**usual, **changes})
     look, head = parts(name)
     whole = outcome(train(look, head, Pictures(), own, seed=0), look, head)
     assert len(whole[1]) == 3
@@ -486,6 +722,37 @@ def test_resumed_from_any_step_the_same_bits(recipe, tmp_path, name):
         torch.manual_seed(int(each.note["step"]))  # of no account
         now = train(look, head, Pictures(), own, seed=0, resume=found)
         assert equal(whole, outcome(now, look, head)), each.note["step"]
+
+
+class Dropping(Linear):
+    """Draws from the global generator, as torchvision's layers do."""
+
+    def forward(self, images):
+        return nn.functional.dropout(super().forward(images), 0.5, self.training)
+
+
+def test_what_a_network_draws_has_an_address(recipe):
+    """Whatever the global generator holds, resumed or not: the same; and it is left as it was."""
+    own, kept, ends = recipe(epochs=2, lr=0.1), [], []
+    for number in range(2):
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
+        look, head = trunk(Dropping()), Plain()
+        watch = Watch(save=lambda each: kept.append(copy.deepcopy(each)), every=0.0)
+        train(look, head, Sets(), own, seed=0, watch=watch)
+        assert torch.equal(torch.get_rng_state(), before)
+        ends.append(look.backbone.weight)
+    for each in kept[:8]:
+        look, head = trunk(Dropping()), Plain()
+        train(look, head, Sets(), own, seed=0, resume=each)
+        ends.append(look.backbone.weight)
+    assert all(torch.equal(end, ends[0]) for end in ends)
+    others = []
+    for seed, stage, backbone in ((1, 0, Dropping()), (0, 1, Dropping()), (0, 0, Linear())):
+        look = trunk(backbone)
+        train(look, Plain(), Sets(), own, seed=seed, stage=stage)
+        others.append(look.backbone.weight)
+    assert not any(torch.equal(other, ends[0]) for other in others)
 
 
 @pytest.mark.parametrize("at", [1, 3, 4, 8, 11, 12])

@@ -18,7 +18,7 @@ class Points(Protocol):
     """Well-spread unit vectors, computed once by the apparatus and kept."""
 
     def __call__(self, dim: int, objective: str = "energy") -> Tensor:
-        """Give unit vectors, (classes, dim), float32; objective is 'energy' or 'separation'."""
+        """Give unit vectors, (classes, dim), float32; objective as in `heads.geometry`."""
         ...
 
 

@@ -14,32 +14,36 @@ point.
 
     w  prototypes     A  assignment     q  means     z  embedding     α  momentum
     u  updates_per_epoch (τ′)     class weights and batch norm as in ETF (arXiv:2203.09081)
+    Ours* (Table 8)   prototypes "psc": class vectors of a trained softmax in place of (5)
 
-Where we differ. Means: the paper blends sample after sample; the released code takes one arbitrary
-sample of each class in the batch, q ← unit(1.9 q + 0.1 z), which is α = 0.95; we blend the mean of
-the class's samples, so that the order within a batch is of no account. Ours start at zero, so that
-a class not yet seen asks for nothing; the released ones start as random normals, whose matching is
-the first assignment: a random permutation, which we draw. On a tie a class stays. Prototypes: the
-paper's 1,000 gradient steps are far from converged; ours are. Timing: after step s (0-based) a
-refresh is due if ⌊(s+1)·u / steps per epoch⌋ rises; one due at an epoch's end waits for the next
-begin_epoch, so that evaluation uses the assignment that was trained on, as in the released code.
-The paper's formula for τ′ gives epochs per update, its text updates per epoch: we follow the text.
-The released balanced protocol is `reduction: sum, class_weights: false, batch_norm: false,
-projection: always`, the long-tailed one the defaults.
+Where we differ. Means: the paper blends sample after sample; the released code takes one sample of
+each class in the batch, whichever is written last, q ← unit(1.9 q + 0.1 z), which is α = 0.95; we
+blend the mean of the class's samples. The contract of heads asks that the order within a batch be
+of no account: only ours keeps it, for "paper" weighs later samples more and "released" takes the
+last one, by definition. Ours and "paper" start at zero, so that a class not yet seen asks for
+nothing; "released" starts at random normals, whose matching is the first assignment: a random
+permutation, which we draw. On a tie a class stays. Prototypes: the paper's 1,000 gradient steps are
+far from converged; ours are. Timing: after step s (0-based) a refresh is due if
+⌊(s+1)·u / steps per epoch⌋ rises; one due at an epoch's end waits for the next begin_epoch, so that
+evaluation uses the assignment that was trained on, as in the released code. The paper's formula for
+τ′ gives epochs per update, its text updates per epoch: we follow the text. The released balanced
+protocol is `reduction: sum, class_weights: false, batch_norm: false, projection: always`, the
+long-tailed one the defaults.
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
 from math import floor
+from time import perf_counter
 from typing import final
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from heads.base import Clock, Head, Problem, Sweep
+from heads.base import Clock, Head, Needs, Problem, Sweep
 from heads.checks import one_of
-from heads.geometry import blend_by_class, squared_error, unit
+from heads.geometry import blend_by_class, simplex, squared_error, unit
 from heads.layers import normalise, projection_to
 
 STAY = 1e-9  # advantage of the present prototype: breaks ties, far below the rounding of float32
@@ -54,11 +58,20 @@ class DL2PA(Head):
     projection         "needed": a linear layer where dim differs from the width; "always": also
                        where it equals it, released balanced code. "needed": the released LT code
                        has no layer at its one width
+    prototypes         "spread": lowest energy (5), what the paper aims at; "released": the paper's
+                       1,000 steps; "etf": a regular simplex, dim at least classes − 1, where
+                       "spread" is the same; "random": uniform on the sphere, ours, a control;
+                       "psc": directions of the class vectors of a psc trained at the same dim and
+                       seed, Table 8
+    means              "batch", ours; "released"; "paper": z̄ ← α z̄ + (1−α) z, sample after sample in
+                       the batch's order, kept at its length. See "Where we differ"
     momentum           α of the class means, in [0, 1); 0.95, what the released code amounts to
     updates_per_epoch  refreshes of the assignment per epoch (τ′), 0.1 to 10, the range of the
                        paper's ablation; read as the nearest fraction of denominator up to 1000.
                        1, the paper
-    assignment         "dynamic", the paper; "fixed": the first, random one stays, ours, a control
+    start              the first assignment: "random", released code; "identity": class k at
+                       prototype k, which for "psc" is its own
+    assignment         "dynamic", the paper; "fixed": the first one stays, Fig. 4a
     reduction          "half_mean": ½ · mean, released LT code; "sum": sum without the ½, released
                        balanced code, at lr 0.01
     class_weights      weight by inverse frequency in the batch; True, released LT code
@@ -77,14 +90,20 @@ class DL2PA(Head):
         *,
         dim: int | None = None,
         projection: str = "needed",
+        prototypes: str = "spread",
+        means: str = "batch",
         momentum: float = 0.95,
         updates_per_epoch: float = 1.0,
+        start: str = "random",
         assignment: str = "dynamic",
         reduction: str = "half_mean",
         class_weights: bool = True,
         batch_norm: bool = True,
     ) -> None:
         super().__init__()
+        one_of("prototypes", prototypes, ("spread", "released", "etf", "random", "psc"))
+        one_of("means", means, ("batch", "released", "paper"))
+        one_of("start", start, ("random", "identity"))
         one_of("assignment", assignment, ("dynamic", "fixed"))
         one_of("reduction", reduction, ("half_mean", "sum"))
         if not 0 <= momentum < 1:
@@ -99,16 +118,33 @@ class DL2PA(Head):
         generator = problem.generator()
         self.projection, self.dim = projection_to(dim, problem.width, projection, generator)
         self.norm = nn.BatchNorm1d(self.dim) if batch_norm else nn.Identity()
-        self.register_buffer("prototypes", problem.points(self.dim).clone())
-        self.register_buffer("means", torch.zeros(problem.classes, self.dim))
-        self.register_buffer("assignment", torch.randperm(problem.classes, generator=generator))
+        # One order of draws, so that options at one seed share what they have in common.
+        first = torch.randperm(problem.classes, generator=generator)
+        normals = torch.randn(problem.classes, self.dim, generator=generator)
+        places = _places(prototypes, problem, self.dim, generator)
+        if means == "released":
+            first = _match(normals, places, first)[0]
+        if start == "identity":
+            first = torch.arange(problem.classes)
+        self.register_buffer("prototypes", places)
+        self.register_buffer("means", normals if means == "released" else normals.zero_())
+        self.register_buffer("assignment", first)
         self.register_buffer("moved", torch.zeros(()))
         self.register_buffer("moves", torch.zeros((), dtype=torch.int64))
+        self.form = means
         self.momentum = momentum
         self.rate = Fraction(updates_per_epoch).limit_denominator(1000)
         self.dynamic = assignment == "dynamic"
         self.reduction = reduction
         self.class_weights = class_weights
+        self.seconds: list[float] = []  # no buffer: times differ where the weights may not
+
+    @classmethod
+    def needs(cls, **hyper: object) -> Needs:
+        """Prototypes "psc" ask for a psc with the same projection to the same dim."""
+        if hyper.get("prototypes") != "psc":
+            return Needs()
+        return Needs(source=("psc", {k: hyper[k] for k in ("dim", "projection") if k in hyper}))
 
     def embed(self, features: Tensor) -> Tensor:
         """Project, normalise over the batch, put on the sphere: (batch, dim)."""
@@ -130,7 +166,8 @@ class DL2PA(Head):
 
     def after_step(self, embedding: Tensor, labels: Tensor, clock: Clock) -> None:
         """Blend the class means; refresh the assignment if that is due within the epoch."""
-        self.means.copy_(blend_by_class(self.means, embedding, labels, self.momentum))
+        blend = {"batch": blend_by_class, "released": _blend_last, "paper": _blend_each}[self.form]
+        self.means.copy_(blend(self.means, embedding, labels, self.momentum))
         done = clock.step + 1
         if done % clock.steps_per_epoch and self._due(done, clock.steps_per_epoch):
             self._refresh()
@@ -145,13 +182,23 @@ class DL2PA(Head):
         return self.prototypes[self.assignment]
 
     def readings(self) -> Mapping[str, float]:
-        """Share of labels moved by the last refresh, moves so far, cosine of means and places."""
-        agreement = (self.means * self.class_vectors()).sum(1).mean()
-        return {
+        """What the refreshes did.
+
+        moved               share of labels whose prototype the last refresh changed
+        moves               such changes so far
+        agreement           mean cosine of class means and their prototypes
+        assignment_seconds  mean wall time of a refresh in this process, if there was one: moving
+                            the gains to the CPU and matching, Fig. 3c
+        """
+        agreement = (unit(self.means) * self.class_vectors()).sum(1).mean()
+        found = {
             "moved": float(self.moved),
             "moves": float(self.moves),
             "agreement": float(agreement),
         }
+        if self.seconds:
+            found["assignment_seconds"] = sum(self.seconds) / len(self.seconds)
+        return found
 
     def _due(self, done: int, steps_per_epoch: int) -> bool:
         """Whether the last step raised the count of refreshes, ⌊done · u / steps per epoch⌋."""
@@ -160,11 +207,66 @@ class DL2PA(Head):
         return self.dynamic and floor(done * per_step) > floor((done - 1) * per_step)
 
     def _refresh(self) -> None:
-        gain = (self.means @ self.prototypes.T).double().cpu()
-        gain[torch.arange(len(gain)), self.assignment.cpu()] += STAY
-        chosen = torch.as_tensor(linear_sum_assignment(gain.numpy(), maximize=True)[1])
-        chosen = chosen.to(self.assignment)
+        chosen, seconds = _match(self.means, self.prototypes, self.assignment)
+        self.seconds.append(seconds)
         changed = chosen != self.assignment
         self.moved.copy_(changed.float().mean())
         self.moves.add_(changed.sum())
         self.assignment.copy_(chosen)
+
+
+def _places(kind: str, problem: Problem, dim: int, generator: torch.Generator) -> Tensor:
+    """Prototypes of one kind, (classes, dim), float32."""
+    if kind == "random":
+        return unit(torch.randn(problem.classes, dim, generator=generator))
+    if kind == "etf":
+        if dim < problem.classes - 1:
+            raise ValueError(
+                f"dl2pa needs dim >= classes - 1 for prototypes 'etf', got dim {dim} for "
+                f"{problem.classes} classes. Set `dim: {problem.classes - 1}`, or leave "
+                "prototypes out."
+            )
+        return simplex(problem.classes, dim).float()
+    if kind == "psc":
+        wanted = (problem.classes, dim)
+        given = None if problem.source is None else tuple(problem.source.shape)
+        if problem.source is None or given != wanted:
+            raise ValueError(
+                "dl2pa needs the class vectors of a trained psc for prototypes 'psc', "
+                f"{wanted}, got {given}. Train that psc first, or leave prototypes out."
+            )
+        return unit(problem.source.detach().float())
+    return problem.points(dim, "energy" if kind == "spread" else "energy_released").clone()
+
+
+def _match(means: Tensor, prototypes: Tensor, present: Tensor) -> tuple[Tensor, float]:
+    """Best prototype of each class, (classes,), and the wall seconds of moving and matching."""
+    # Negated here: scipy would copy the matrix to maximise, 800 MB more at 10,000 classes.
+    cost = unit(means) @ -prototypes.T
+    float(cost[0, 0])  # waits for an accelerator, so that its backlog is not on the clock
+    started = perf_counter()
+    cost = cost.cpu().double()
+    cost[torch.arange(len(cost)), present.cpu()] -= STAY
+    chosen = torch.as_tensor(linear_sum_assignment(cost.numpy())[1])
+    seconds = perf_counter() - started
+    return chosen.to(present), seconds
+
+
+def _blend_last(means: Tensor, embedding: Tensor, labels: Tensor, momentum: float) -> Tensor:
+    """Blend the last sample of each class in the batch; all rows go to the sphere."""
+    last = _later(labels) == 0
+    return unit(blend_by_class(means, embedding[last], labels[last], momentum))
+
+
+def _blend_each(means: Tensor, embedding: Tensor, labels: Tensor, momentum: float) -> Tensor:
+    """Blend sample after sample: n of one class make αⁿ z̄ + (1−α) Σ α^later z."""
+    classes = torch.arange(len(means), device=labels.device)
+    member = (classes[:, None] == labels).to(means.dtype)
+    weight = (1 - momentum) * momentum ** _later(labels).to(means.dtype)
+    kept = momentum ** member.sum(1, keepdim=True)
+    return kept * means + (member * weight) @ embedding.to(means.dtype)
+
+
+def _later(labels: Tensor) -> Tensor:
+    """How many samples of its class come after each one in the batch, (batch,)."""
+    return (labels[:, None] == labels).triu(1).sum(1)

@@ -13,13 +13,15 @@ from benchmark.planning import plan, suite
 from benchmark.planning.cell import Cell, Pairs
 from benchmark.planning.plan import Item, Registry
 from benchmark.planning.suite import Suite, suggest
-from benchmark.records.record import Record, Torn, records
+from benchmark.records.record import Record, Torn, digest, records
 from benchmark.training.points import stand_in
 from benchmark.training.registry import registry
+from benchmark.training.runner import privileged
+from benchmark.training.runner import words as words_of
 from datasets import DATASETS
 from datasets.base import Dataset, MissingData
 from datasets.imbalance import class_counts
-from heads.base import Problem
+from heads.base import Needs, Problem
 
 Progress = Callable[[str], Callable[[int, int], None]]
 
@@ -45,26 +47,59 @@ def read(
     refresh: bool = False,
     download: bool = False,
     progress: Progress | None = None,
+    words: Mapping[str, Path] | None = None,
+) -> Agenda:
+    """Everything that can be known before anything is trained: of a suite by name or path."""
+    return of(
+        suite.read(name, changes),
+        files,
+        runs,
+        data_root,
+        skip_missing=skip_missing,
+        load=load,
+        refresh=refresh,
+        download=download,
+        progress=progress,
+        words=words,
+    )
+
+
+def of(
+    asked: Suite,
+    files: Sequence[Path],
+    runs: Path,
+    data_root: Path,
+    *,
+    skip_missing: bool,
+    load: bool,
+    refresh: bool = False,
+    download: bool = False,
+    progress: Progress | None = None,
+    words: Mapping[str, Path] | None = None,
 ) -> Agenda:
     """Everything that can be known before anything is trained.
 
     load          also read the images, so that whatever is wrong with them shows now
     skip_missing  cells without data or word vectors are declined with the reason, not refused
     refresh       what has changed will be trained again, and what stands on it too
+    words         files of word vectors by name of the data set; '' for all others
 
     Raises ValueError, MissingData: one sentence.
     """
-    asked = suite.read(name, changes)
     table = registry(files)
+    given = words or {}
     ready: list[Cell] = []
     declined: list[Item] = []
     fitting: set[Cell] = set()
     digests: dict[Pairs, str] = {}
+    vectors: dict[str, str] = {}
     for written in asked.cells:
         try:
-            cell = _complete(written, table, data_root, download)
+            cell = _complete(written, table, data_root, download, given)
             if (unseeded := replace(cell, seed=0)) not in fitting:
-                _fits(unseeded, table, data_root)
+                found = _fits(unseeded, table, data_root, given)
+                if found is not None:
+                    vectors[str(dict(cell.data)["name"])] = found
                 fitting.add(unseeded)
             if load and cell.data not in digests:
                 hear = progress(cell.material) if progress else None
@@ -75,15 +110,67 @@ def read(
             declined.append(Item(written, "declined", str(error)))
         else:
             ready.append(cell)
-    return Agenda(asked, (*_stand(ready, table, runs, digests, refresh), *declined), table)
+    here = _Here(table, runs, data_root, digests, vectors)
+    return Agenda(asked, (*_stand(ready, here, refresh), *declined), table)
 
 
-def _complete(written: Cell, table: Registry, root: Path, download: bool) -> Cell:
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """What lies here: heads, records, data, and digests of what was looked at.
+
+    images by data record, words by name of the data set
+    """
+
+    table: Registry
+    runs: Path
+    root: Path
+    images: Mapping[Pairs, str]
+    words: Mapping[str, str]
+
+    def state(self, cell: Cell) -> tuple[str, str]:
+        """Where a cell stands, with the reason."""
+        words = self.words.get(str(dict(cell.data)["name"]))
+        images = self.images.get(cell.data)
+        return plan.state(cell, Record(self.runs / cell.key), self.table, images, words)
+
+
+def vector_files(given: Sequence[str]) -> dict[str, Path]:
+    """Files of word vectors as typed, FILE or DATA=FILE, by name of the data set; '' for all.
+
+    Raises ValueError: no such file, unknown data set, or two files for one.
+    """
+    files: dict[str, Path] = {}
+    for text in given:
+        name, equals, file = text.partition("=")
+        name, file = (name, file) if equals and not Path(text).exists() else ("", text)
+        if name:
+            data_set(name)
+        if not Path(file).is_file():
+            raise ValueError(
+                f"--words {text!r}: there is no file {file!r}. Give FILE, or DATA=FILE for one "
+                "data set."
+            )
+        if name in files:
+            what = f"data set {name!r}" if name else "all data sets"
+            raise ValueError(f"--words names two files for {what}. Give one.")
+        files[name] = Path(file).resolve()
+    return files
+
+
+def _complete(
+    written: Cell, table: Registry, root: Path, download: bool, words: Mapping[str, Path]
+) -> Cell:
     """The cell in its canonical form; MissingData where its images are not here."""
-    cell = plan.complete(written, table, lambda name: data_set(name).largest, _backbone_options)
-    options = dict(cell.data)
+    cell = plan.complete(
+        written,
+        table,
+        lambda name: data_set(name).largest,
+        _backbone_options,
+        lambda name: name in words or "" in words,
+    )
     if not download:
-        data_set(options["name"]).find(root, options["folder"])
+        options = dict(cell.data)
+        data_set(options["name"]).find(root, options["folder"], options.get("classes"))
     return cell
 
 
@@ -117,10 +204,13 @@ def _width(backbone: tuple[tuple[str, object], ...]) -> int:
     return int(backbones.build(name, options, generator=torch.Generator()).width)
 
 
-def _fits(cell: Cell, table: Registry, root: Path) -> None:
-    """Build the heads once, on a stand-in problem of the right size; ValueError: they do not."""
+def _fits(cell: Cell, table: Registry, root: Path, given: Mapping[str, Path]) -> str | None:
+    """Build the heads once, on a stand-in problem of the right size; ValueError: they do not.
+
+    Gives the digest of the word vectors, None where no head needs them.
+    """
     options = dict(cell.data)
-    names = data_set(options["name"]).names(root, options["folder"])
+    names = tuple(_names(cell, root))
     largest = options["largest"]
     if largest is None and options["ratio"] == 1:
         largest = 1  # every image is kept as found: how many is not known yet, and not needed
@@ -131,50 +221,67 @@ def _fits(cell: Cell, table: Registry, root: Path) -> None:
         )
     counts = class_counts(len(names), largest, options["ratio"], options["profile"])
     width = _width(cell.backbone)
+    file = privileged(cell, table, given)
+    vectors = words_of(file, names) if file else None
 
-    def problem(of: Cell, given: int) -> Problem:
+    def problem(of: Cell, stage: int, before: int) -> Problem:
+        needs = table.needs(of.stages[stage])
+        own = before or width
         return Problem(
-            width=given or width,
+            width=own,
             counts=torch.tensor(counts),
-            names=tuple(names),
+            names=names,
             seed=0,
             points=stand_in(len(counts)),
+            words=vectors if needs.words else None,
+            source=_stand_in_source(needs, len(counts), own),
         )
 
     try:
         plan.fits(cell, problem, table)
     except ValueError as error:
         raise ValueError(f"{cell.material} · {cell.network}: {error}") from None
+    return None if vectors is None else digest(vectors.numpy().tobytes())
 
 
-def _stand(
-    cells: Sequence[Cell], table: Registry, runs: Path, digests: dict[Pairs, str], refresh: bool
-) -> list[Item]:
+def _stand_in_source(needs: Needs, classes: int, width: int) -> torch.Tensor | None:
+    """Class vectors of the right shape in place of those that a cell will start from."""
+    if needs.source is None:
+        return None
+    return stand_in(classes)(int(needs.source[1].get("dim") or width))
+
+
+def _names(cell: Cell, root: Path) -> Sequence[str]:
+    options = dict(cell.data)
+    return data_set(options["name"]).names(root, options["folder"], options.get("classes"))
+
+
+def _stand(cells: Sequence[Cell], here: _Here, refresh: bool) -> list[Item]:
     barred = {"diverged", "declined", "running"} | (set() if refresh else {"changed"})
-    finished = [result for result in map(_result, records(runs)) if result]
+    finished = [result for result in map(_result, records(here.runs)) if result]
     items: list[Item] = []
     states: dict[str, str] = {}
-    for cell, wanted in plan.with_trunks(cells):
-        record = Record(runs / cell.key)
-        state, reason = plan.state(cell, record, table, digests.get(cell.data))
-        trunk = cell.trunk
-        done = (*plan.DONE, "changed")  # stand on a trunk that was there
-        if trunk and states[trunk.key] in barred and state not in done:
-            state, reason = "declined", f"its trunk {trunk.label} is {states[trunk.key]}"
+    for cell, wanted in plan.with_foundations(cells):
+        state, reason = here.state(cell)
+        done = (*plan.DONE, "changed")  # stand on what was there
+        for under in cell.foundations:
+            if states[under.key] in barred and state not in done:
+                what = "trunk" if under == cell.trunk else "source"
+                state, reason = "declined", f"its {what} {under.label} is {states[under.key]}"
         states[cell.key] = state
-        images = _images(cell)
+        images = _images(cell, here.root)
         seconds = plan.predict(cell, finished, images) if images else None
         items.append(Item(cell, state, reason, seconds, wanted, images))
     return items
 
 
-def _images(cell: Cell) -> int:
+def _images(cell: Cell, root: Path) -> int:
     """Images that a cell sees in training, over all epochs; 0 where that is not known yet."""
     options = dict(cell.data)
     data = data_set(options["name"])
     if not data.largest or not cell.stages[-1].recipe:
         return 0
-    classes = len(data.names(Path(), options["folder"]))
+    classes = len(_names(cell, root))
     counts = class_counts(classes, options["largest"], options["ratio"], options["profile"])
     return sum(counts) * int(dict(cell.stages[-1].recipe)["epochs"])
 

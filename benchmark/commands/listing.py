@@ -65,7 +65,7 @@ def _recipes() -> list[tuple[str, str]]:
     from benchmark.planning.recipes import RECIPES
 
     return [
-        (name, f"{each.source}\n[dim]{_fields(each.recipe.model_dump())}[/dim]")
+        (name, f"{each.source}\n[dim]{_fields(each.recipe.model_dump(exclude_defaults=True))}[/dim]")
         for name, each in RECIPES.items()
     ]
 

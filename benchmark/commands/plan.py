@@ -35,12 +35,22 @@ def plan(
     console: Console,
     *,
     as_json: bool,
+    words: list[str],
 ) -> None:
     """Print the cells of a suite, trunks first, with their states.
 
     Raises ValueError: one sentence.
     """
-    work = agenda.read(suite, changes, files, runs, data_root, skip_missing=True, load=False)
+    work = agenda.read(
+        suite,
+        changes,
+        files,
+        runs,
+        data_root,
+        skip_missing=True,
+        load=False,
+        words=agenda.vector_files(words),
+    )
     if as_json:
         print(json.dumps([asdict(_row(item)) for item in work.items], indent=1))
         return
@@ -49,7 +59,7 @@ def plan(
         table.add_column(title, style=style)
     for item in work.items:
         shown = item.state if not item.reason else f"{item.state}: {item.reason}"
-        label = item.cell.label + ("" if item.asked else "  (trunk)")
+        label = item.cell.label + ("" if item.asked else "  (for others)")
         time = duration(item.seconds) if item.seconds else "–"
         table.add_row(item.cell.key, escape(label), escape(shown), time)
     console.print(table)

@@ -2,7 +2,10 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -22,8 +25,11 @@ def report(
     tracking_uri: str | None,
     files: list[Path],
     console: Console,
+    paper: str | None = None,
 ) -> None:
     """Deliver what is waiting, read the ledger, write the findings, print the tables.
+
+    paper  also the exhibits of this paper, beside its published numbers
 
     Raises ValueError where there is nothing to report, Unreachable where MLflow does not answer.
     """
@@ -45,7 +51,14 @@ def report(
             f"there are no finished cells{what} in {uri}. "
             f"Run them first: python -m benchmark run --suite {suite or 'quick'}"
         )
-    built = build(frame.drop(columns="run_id"), out, papers(), about=_about(frame))
+    built = build(
+        frame.drop(columns="run_id"),
+        out,
+        papers(),
+        about=_about(frame),
+        paper=paper,
+        evidence=_Evidence(ledger, dict(zip(frame["key"], frame["run_id"], strict=True))),
+    )
     for exhibit in built.exhibits:
         if exhibit.table is not None:
             console.print(_table(exhibit.title, exhibit.table, exhibit.marks))
@@ -63,6 +76,25 @@ def report(
     own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
     program = "mlflow" if shutil.which("mlflow") or not own.exists() else own
     console.print(f"runs    {program} ui{flag}", markup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What the ledger kept of each cell beside its final numbers; `reports.evidence.Evidence`.
+
+    runs  the run of each cell, by key
+    """
+
+    ledger: Ledger
+    runs: Mapping[str, str]
+
+    def series(self, key: str, name: str) -> pd.DataFrame:
+        """History of a metric: step, epoch, value."""
+        return self.ledger.series(self.runs[key], name)
+
+    def arrays(self, key: str) -> Mapping[str, Any]:
+        """Arrays of the cell's record, by name."""
+        return self.ledger.arrays(self.runs[key])
 
 
 def _stale(frame: pd.DataFrame, runs: Path, files: list[Path]) -> dict[str, str]:

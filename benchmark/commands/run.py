@@ -40,6 +40,7 @@ class Options:
     download: bool
     skip_missing: bool
     refresh: bool
+    words: Sequence[str] = ()
 
 
 def run(options: Options, console: Console) -> int:
@@ -49,6 +50,7 @@ def run(options: Options, console: Console) -> int:
     """
     device = _device(options.device)
     runs = local.folder(options.runs)
+    words = agenda.vector_files(options.words)
     work = agenda.read(
         options.suite,
         options.changes,
@@ -60,6 +62,7 @@ def run(options: Options, console: Console) -> int:
         refresh=options.refresh,
         download=options.download,
         progress=_decoding(console),
+        words=words,
     )
     todo = [item for item in work.items if _is_due(item, options.refresh)]
     _announce(console, work.items, todo, options)
@@ -76,7 +79,8 @@ def run(options: Options, console: Console) -> int:
         psutil.virtual_memory().available,
     )
     files = tuple(path.resolve() for path in options.files)
-    settings = Settings(runs, options.data_root, files, device, options.threads)
+    readers = max(_cores() // jobs - options.threads, 0)
+    settings = Settings(runs, options.data_root, files, device, options.threads, words, readers)
     began = time.monotonic()
     ended: dict[str, str] = {}
     interrupted = 0

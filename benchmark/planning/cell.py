@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-PROTOCOL = 1  # raised when the same cell would give another number; see CHANGELOG, [results]
+PROTOCOL = 2  # raised when the same cell would give another number; see CHANGELOG, [results]
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -34,6 +34,9 @@ class Stage:
     frozen   stands on a frozen trunk ('>'); False for a first stage and after '>>'
     content  digest of the head's file where it lies outside the tree, else empty
     protocol name of the recipe with what was changed in it, for people; not part of the identity
+    source   head, hyper-parameters and content of the stage whose class vectors this one starts
+             from, or None; follows from the head and its hyper-parameters, so it is not part of
+             the identity
     """
 
     head: str
@@ -42,6 +45,7 @@ class Stage:
     frozen: bool = False
     content: str = ""
     protocol: str = field(default="", compare=False)
+    source: tuple[str, Pairs, str] | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -53,7 +57,8 @@ class Stage:
 class Cell:
     """One training: data, backbone, one or more stages, seed.
 
-    data      name, ratio, profile, largest, validation, subset_seed, groups, folder
+    data      name, ratio, profile, largest, validation, subset_seed, groups, folder, and classes
+              where the data set asks for their number
     backbone  name and options
     stages    heads in order; all but the last belong to the trunk
     seed      of training: an int, or pairs of the four streams backbone, head, order, augment
@@ -84,10 +89,27 @@ class Cell:
         return replace(self, stages=self.stages[:-1]) if len(self.stages) > 1 else None
 
     @property
+    def source(self) -> "Cell | None":
+        """The cell whose class vectors the last stage starts from: that stage with another head."""
+        last = self.stages[-1]
+        if last.source is None:
+            return None
+        head, hyper, content = last.source
+        stage = replace(last, head=head, hyper=hyper, content=content, source=None)
+        return replace(self, stages=(*self.stages[:-1], stage))
+
+    @property
+    def foundations(self) -> "tuple[Cell, ...]":
+        """The cells that must be finished before this one: its trunk and its source."""
+        return tuple(cell for cell in (self.trunk, self.source) if cell is not None)
+
+    @property
     def material(self) -> str:
         """Data set and imbalance: 'cifar100 1:100'; what is not the canonical choice is named."""
         data = dict(self.data)
         name = str(data["name"]) + (f" {data['folder']}" if data.get("folder") else "")
+        if data.get("classes"):
+            name += f" classes={data['classes']}"
         usual = {"profile": "exponential", "validation": 0.0, "subset_seed": 0, "groups": "kang"}
         extra = [f"{k}={data[k]}" for k in usual if k in data and data[k] != usual[k]]
         return " ".join([name, f"1:{data.get('ratio', 1.0):g}", *extra])
@@ -135,13 +157,20 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """`plain` with what people read, for the record on disk."""
-        names = [stage.protocol for stage in self.stages]
-        return {**self.plain(), "protocols": names, "protocol": PROTOCOL, "label": self.label}
+        people = {
+            "protocols": [stage.protocol for stage in self.stages],
+            "sources": [
+                stage.source and [stage.source[0], _lists(stage.source[1]), stage.source[2]]
+                for stage in self.stages
+            ],
+        }
+        return {**self.plain(), **people, "protocol": PROTOCOL, "label": self.label}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Cell":
         """Read back what `to_json` gave."""
         protocols = values.get("protocols") or [""] * len(values["stages"])
+        sources = values.get("sources") or [None] * len(values["stages"])
         stages = tuple(
             Stage(
                 head=stage["head"],
@@ -150,8 +179,9 @@ class Cell:
                 frozen=stage["frozen"],
                 content=stage["content"],
                 protocol=protocol,
+                source=source and (source[0], freeze(source[1]), source[2]),
             )
-            for stage, protocol in zip(values["stages"], protocols, strict=True)
+            for stage, protocol, source in zip(values["stages"], protocols, sources, strict=True)
         )
         seed = values["seed"]
         return cls(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmark.planning.cell import Cell, Stage, freeze
+from benchmark.planning.cell import Cell, Pairs, Stage, freeze
 from benchmark.planning.recipes import RECIPES
 from benchmark.planning.suite import suggest
 from benchmark.records.record import Record, Torn
@@ -63,11 +63,13 @@ def complete(
     registry: Registry,
     largest: Callable[[str], int | None],
     options: Callable[[str], Mapping[str, Any]] = lambda name: {},
+    words: Callable[[str], bool] = lambda name: False,
 ) -> Cell:
     """The cell in its one canonical form, so that equal work has equal keys.
 
     largest  the canonical class size of a data set, by its name
     options  the options of a backbone with their defaults, by its name
+    words    whether word vectors were given for a data set, by its name
 
     Options that repeat a head's or a backbone's default are dropped, whole numbers become floats
     where the default is one, the data set's own largest class is written out, and a head that has
@@ -86,10 +88,11 @@ def complete(
         needs = registry.needs(stage)
         if not needs.trains:
             stage = replace(stage, recipe=(), protocol="")
-        _met(stage, needs, position, cell)
-        stages.append(stage)
+        _met(stage, needs, position, cell, words)
+        stages.append(replace(stage, source=_source(stage, needs, registry)))
     usual = options(dict(cell.backbone)["name"])
-    backbone = {n: v for n, v in cell.backbone if n not in usual or v != usual[n]}
+    backbone = {n: _like(v, usual.get(n)) for n, v in cell.backbone}
+    backbone = {n: v for n, v in backbone.items() if n not in usual or v != usual[n]}
     return replace(cell, data=freeze(data), backbone=freeze(backbone), stages=tuple(stages))
 
 
@@ -123,8 +126,7 @@ def _canonical(stage: Stage, head: type[Head]) -> tuple[tuple[str, Any], ...]:
         like = default
         if default is None and value is not None and name in given:
             like = given[name]()
-        if isinstance(like, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+        value = _like(value, like)
         if isinstance(like, (bool, int, float, str)) and not _alike(like, value):
             raise ValueError(
                 f"option {name!r} of head {stage.head!r} must be {_noun(like)}, "
@@ -133,6 +135,12 @@ def _canonical(stage: Stage, head: type[Head]) -> tuple[tuple[str, Any], ...]:
         if value != default:
             kept[name] = value
     return freeze(kept)
+
+
+def _like(value: Any, default: Any) -> Any:
+    """A whole number as a float where the default is one, so that 0 and 0.0 are one cell."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if whole and isinstance(default, float) else value
 
 
 def _given(head: type[Head]) -> dict[str, type]:
@@ -157,7 +165,26 @@ def _noun(default: Any) -> str:
     return names[type(default)]
 
 
-def _met(stage: Stage, needs: Needs, position: int, cell: Cell) -> None:
+def _source(stage: Stage, needs: Needs, registry: Registry) -> tuple[str, Pairs, str] | None:
+    """The stage whose class vectors a head starts from, in its canonical form."""
+    if needs.source is None:
+        return None
+    name, hyper = needs.source
+    head = _head(name, registry)
+    asked = Stage(name, freeze({k: v for k, v in hyper.items() if v is not None}))
+    asked = replace(asked, hyper=_canonical(asked, head))
+    own = registry.needs(asked)
+    if own.source is not None or not own.trains:
+        raise ValueError(
+            f"{stage.label} starts from the class vectors of {asked.label}, which is not trained "
+            f"by itself. Name a head that is."
+        )
+    return name, asked.hyper, registry.outside.get(name, "")
+
+
+def _met(
+    stage: Stage, needs: Needs, position: int, cell: Cell, words: Callable[[str], bool]
+) -> None:
     if needs.frozen and not stage.frozen:
         raise ValueError(
             f"{stage.head} stands on a finished backbone, but nothing freezes one before it "
@@ -168,21 +195,22 @@ def _met(stage: Stage, needs: Needs, position: int, cell: Cell) -> None:
             f"{stage.head} after an arrow is trained with the recipe of its own name, and there is "
             f"none. Write {stage.head}@RECIPE; recipes: {', '.join(sorted(RECIPES))}."
         )
-    if not needs.mixup and dict(stage.recipe).get("mixup"):
+    mixing = [name for name in ("mixup", "cutmix") if dict(stage.recipe).get(name)]
+    if not needs.mixup and mixing:
         raise ValueError(
             f"{stage.head} cannot be trained with recipe {stage.protocol!r}: its loss compares "
             "whole images, so a mixed image has no label. "
-            f"Set recipe.mixup=0, or take {stage.head} out of the suite."
+            f"Set recipe.{mixing[0]}=0, or take {stage.head} out of the suite."
         )
-    if needs.words:
+    if needs.words and not words(dict(cell.data)["name"]):
         raise Unmet(
-            f"{stage.head} needs one word vector per class name, and none were given. "
-            f"Take {stage.head} out of the suite, or run with --skip-missing."
+            f"{stage.label} needs one word vector per class name, and none were given for "
+            f"{dict(cell.data)['name']}. Give a file of word vectors with --words, take "
+            f"{stage.head} out of the suite, or run with --skip-missing."
         )
     for asked, what in (
         (needs.experts > 1, f"a backbone with {needs.experts} experts"),
         (needs.teacher, "a moving average of the backbone"),
-        (needs.source is not None, "the class vectors of another trained cell"),
     ):
         if asked:
             raise ValueError(
@@ -191,17 +219,17 @@ def _met(stage: Stage, needs: Needs, position: int, cell: Cell) -> None:
             )
 
 
-def fits(cell: Cell, problem: Callable[[Cell, int], Problem], registry: Registry) -> None:
+def fits(cell: Cell, problem: Callable[[Cell, int, int], Problem], registry: Registry) -> None:
     """Build each head of a cell once, on a stand-in problem, so that bad values show now.
 
-    problem  gives the problem of a cell for a feature width; 0 is the backbone's own
+    problem  gives the problem of a cell's stage for a feature width; 0 is the backbone's own
 
     Raises ValueError: the head's own sentence, or what else its constructor raised.
     """
     width = 0
-    for stage in cell.stages:
+    for position, stage in enumerate(cell.stages):
         try:
-            head = registry.heads[stage.head](problem(cell, width), **dict(stage.hyper))
+            head = registry.heads[stage.head](problem(cell, position, width), **dict(stage.hyper))
             width = head.dim
         except ValueError:
             raise
@@ -212,25 +240,34 @@ def fits(cell: Cell, problem: Callable[[Cell, int], Problem], registry: Registry
             ) from error
 
 
-def with_trunks(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
-    """Cells and the trunks that they stand on, trunks first; True where the cell was asked for."""
+def with_foundations(cells: Sequence[Cell]) -> list[tuple[Cell, bool]]:
+    """Cells and what they stand on or start from, that first; True where the cell was asked for."""
     asked = {cell.key for cell in cells}
     ordered: dict[str, tuple[Cell, bool]] = {}
+    depth: dict[str, int] = {}
 
-    def add(cell: Cell) -> None:
-        if cell.trunk is not None:
-            add(cell.trunk)
-        ordered.setdefault(cell.key, (cell, cell.key in asked))
+    def add(cell: Cell) -> int:
+        if cell.key not in depth:
+            depth[cell.key] = max((1 + add(under) for under in cell.foundations), default=0)
+            ordered[cell.key] = (cell, cell.key in asked)
+        return depth[cell.key]
 
     for cell in cells:
         add(cell)
-    return sorted(ordered.values(), key=lambda pair: len(pair[0].stages))
+    return sorted(ordered.values(), key=lambda pair: depth[pair[0].key])
 
 
-def state(cell: Cell, record: Record, registry: Registry, images: str | None) -> tuple[str, str]:
+def state(
+    cell: Cell,
+    record: Record,
+    registry: Registry,
+    images: str | None = None,
+    words: str | None = None,
+) -> tuple[str, str]:
     """Where a cell stands, with the reason.
 
     images  digest of the data set as it lies here, None if it was not looked at
+    words   digest of its word vectors as they lie here, None if they were not looked at
     """
     try:
         result, failure = record.result(), record.failure()
@@ -240,12 +277,22 @@ def state(cell: Cell, record: Record, registry: Registry, images: str | None) ->
         return "running", "another process trains it"
     if result is None:
         return ("failed", failure["reason"]) if failure else ("missing", "")
-    for stage in cell.stages:
-        if result["digests"]["heads"].get(stage.head) != registry.digests[stage.head]:
-            return "changed", f"the source of {stage.head} changed after this cell was trained"
+    for head in heads(cell):
+        if result["digests"]["heads"].get(head) != registry.digests[head]:
+            return "changed", f"the source of {head} changed after this cell was trained"
     if images is not None and result["digests"]["images"] != images:
         return "changed", "the images changed after this cell was trained"
+    known = result["digests"].get("words")
+    if words is not None and known is not None and known != words:
+        return "changed", "the word vectors changed after this cell was trained"
     return str(result["state"]), ""
+
+
+def heads(cell: Cell) -> list[str]:
+    """Names of all heads whose source a cell's numbers depend on."""
+    names = [stage.head for stage in cell.stages]
+    names += [stage.source[0] for stage in cell.stages if stage.source is not None]
+    return list(dict.fromkeys(names))
 
 
 def predict(cell: Cell, finished: Sequence[Mapping[str, Any]], images: int) -> float | None:

@@ -42,6 +42,7 @@ class Data(BaseModel):
     validation   share of each class set aside before the profile is computed, for searches
     subset_seed  of the canonical subset; 0 as in all released code
     groups       rule for many, medium, few: kang (> 100, < 20) · at_least_100 · dl2pa_index
+    classes      how many, for the synthetic data set that asks for it
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,6 +55,7 @@ class Data(BaseModel):
     subset_seed: int = Field(default=0, ge=0, lt=2**32)
     groups: Literal["kang", "at_least_100", "dl2pa_index"] = "kang"
     folder: str | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
 
     _numbers = field_validator("*", mode="before")(no_truth)
 
@@ -339,7 +341,10 @@ def _data(record: Any, where: str) -> Pairs:
             f"got {_kind(record)}. Give at least a name."
         )
     try:
-        return freeze(Data.model_validate(record).model_dump())
+        values = Data.model_validate(record).model_dump()
+        if values["classes"] is None:
+            del values["classes"]  # came later: cells without it keep their keys
+        return freeze(values)
     except ValidationError as error:
         raise ValueError(_sentence(error, f"{where}: data", list(Data.model_fields))) from None
 

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from safetensors.numpy import load_file
 
 from benchmark.planning.cell import PROTOCOL, Cell
 from benchmark.records.record import Record, Torn, digest, records
@@ -25,13 +27,15 @@ from benchmark.records.record import Record, Torn, digest, records
 EXPERIMENT = "classifier heads"
 _KEY, _SUITES, _COMMITTED = "benchmark.key", "benchmark.suites", "benchmark.committed"
 _REASON = "benchmark.reason"
+_ARRAYS = "arrays.safetensors"
 _TEXT = ("key", "label", "data", "profile", "backbone", "head", "recipe", "seed", "group_rule")
 _WHOLE = ("largest", "dim", "epochs", "classes", "train_images", "parameters", "flops", "width")
 MEASURED = (
     *("accuracy", "many", "medium", "few", "top5", "ece", "nc1", "nc2", "nc3", "nc4"),
     *("train_accuracy", "validation", "oracle", "flip"),
+    *("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity"),
 )
-COST = ("seconds", "images_per_second", "peak_memory_mb")
+COST = ("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds")
 
 
 class Unreachable(RuntimeError):
@@ -114,6 +118,31 @@ class Ledger:
         # two processes that deliver at once can commit the same result twice
         frame = frame.sort_values(["label", "key", "run_id"]).drop_duplicates("key")
         return frame.astype({name: "Int64" for name in _WHOLE}).reset_index(drop=True)
+
+    def series(self, run: str, name: str) -> pd.DataFrame:
+        """History of one metric of a run: step, epoch and value, in the order of steps.
+
+        name   as MLflow shows it: head/moved, train/loss
+        epoch  counted from 1, NaN where the run does not say how long an epoch is
+
+        Raises Unreachable.
+        """
+        with _asking(self.uri) as client:
+            found = client.get_metric_history(run, name)
+            params = client.get_run(run).data.params
+        points = sorted((each.step, each.value) for each in found)
+        frame = pd.DataFrame(points, columns=["step", "value"])
+        steps = math.nan if name.startswith("train/") else float(params.get("steps", math.nan))
+        length = steps / max(int(params["epochs"]), 1)
+        epoch = frame["step"] if name.startswith("train/") else frame["step"] / length
+        return frame.assign(epoch=epoch.astype(float))[["step", "epoch", "value"]]
+
+    def arrays(self, run: str) -> dict[str, Any]:
+        """Arrays of a run's record by name: class vectors, confusion, …; raises Unreachable."""
+        with _asking(self.uri) as client, tempfile.TemporaryDirectory() as folder:
+            if not any(each.path == _ARRAYS for each in client.list_artifacts(run)):
+                return {}
+            return load_file(client.download_artifacts(run, _ARRAYS, folder))
 
     def check(self) -> str | None:
         """What is wrong with a local database file, None if nothing is."""
@@ -262,6 +291,8 @@ def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
         client.delete_tag(name, _REASON)  # of an earlier try
     _log(client, name, points)
     _result(client, name, cell, result)
+    if (record.folder / _ARRAYS).exists():
+        client.log_artifact(name, str(record.folder / _ARRAYS))
     client.set_tag(name, _COMMITTED, seal)
     return True
 
@@ -308,7 +339,7 @@ def _create(
 def _points(record: Record, cell: Cell, result: Mapping[str, Any]) -> list["Point"]:
     """Everything of a result that is drawn: curves, readings, final numbers."""
     when, cost = _finished(result), result["cost"]
-    final = {**result["metrics"], **{name: cost[name] for name in COST}}
+    final = {**result["metrics"], **{name: cost[name] for name in COST if name in cost}}
     known = {name: float(value) for name, value in final.items() if not math.isnan(value)}
     step = int(describe(cell)["epochs"])
     points = [(name, value, when, step) for name, value in known.items()]

@@ -10,7 +10,9 @@ from torch import Tensor
 from benchmark.training import metrics
 from datasets.base import Material
 from heads.base import Head
+from heads.geometry import description
 
+CONFUSIONS = 2000  # classes up to which the table of confusions is kept; ours, 32 MB
 Passes = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 
@@ -66,18 +68,18 @@ def judge(
     look: Callable[[Tensor], Tensor],
     head: Head,
     material: Material,
-    test: Passes,
+    judged: Passes,
     train: Passes,
     *,
     flip: bool,
 ) -> Verdict:
     """Accuracy by class and group, calibration and collapse of a finished cell.
 
-    test, train  each call gives a fresh pass over the split, in order, without augmentation
-    flip         also with scores averaged over each image and its mirror image
+    judged, train  each call gives a fresh pass over the split, in order, without augmentation
+    flip           also with scores averaged over each image and its mirror image
     """
     classes = len(material.counts)
-    seen = see(look, head, test())
+    seen = see(look, head, judged())
     predicted = seen.scores.argmax(dim=1)
     table = metrics.confusion(predicted, seen.labels, classes)
     per_class = metrics.by_class(table)
@@ -92,12 +94,15 @@ def judge(
     numbers["train_accuracy"] = learned.accuracy
     numbers |= metrics.collapse(learned.embedding, learned.labels, learned.scores, vectors, classes)
     if flip:
-        mirrored = see(lambda images: look(images.flip(-1)), head, test())
+        mirrored = see(lambda images: look(images.flip(-1)), head, judged())
         averaged = Seen(seen.embedding, seen.scores + mirrored.scores, seen.labels)
         numbers["flip"] = averaged.accuracy
-    arrays = {"confusion": table, "per_class": per_class}
+    arrays = {"per_class": per_class}
+    if classes <= CONFUSIONS:
+        arrays["confusion"] = table
     if vectors is not None:
         arrays["class_vectors"] = vectors
+        numbers |= description(vectors)
     if head.dim <= 3:
         arrays |= {"embedding": seen.embedding, "labels": seen.labels}
     for name, value in head.named_buffers():

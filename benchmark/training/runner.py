@@ -1,11 +1,12 @@
 """One cell from start to finish: material, backbone, head, train, evaluate, record."""
 
+import math
 import os
 import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -21,8 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 import benchmark.backbones as backbones
 from benchmark.planning.cell import Cell, Pairs
 from benchmark.planning.plan import Registry
+from benchmark.planning.plan import heads as heads_of
 from benchmark.planning.recipes import Recipe
-from benchmark.records.record import Record, records
+from benchmark.records.record import Record, digest, records
 from benchmark.training import checkpoint
 from benchmark.training.evaluate import features, judge, see
 from benchmark.training.points import keeper
@@ -30,22 +32,30 @@ from benchmark.training.registry import registry
 from benchmark.training.streams import address, stream
 from benchmark.training.train import Diverged, Progress, Trunk, Watch, train
 from datasets import DATASETS
-from datasets.base import Material
-from datasets.loader import Batches, passes
+from datasets.base import Material, Split
+from datasets.loader import Batches, Stream, batches, passes, sizes
+from datasets.words import read as read_words
 from heads.base import Head, Problem, Sweep
 
 EVALUATION_BATCH = 500
+LEARNED = 100_000  # training images, at most, on which collapse is measured: all are held at once
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and on what cells are trained; nothing of it belongs to a cell's identity."""
+    """Where and on what cells are trained; nothing of it belongs to a cell's identity.
+
+    words    files of word vectors by name of the data set; '' for all that have none of their own
+    readers  processes that read and change images one by one, where that is to be done
+    """
 
     runs: Path
     data_root: Path
     registry: Registry
     device: str = "cpu"
     threads: int = 1
+    words: Mapping[str, Path] = field(default_factory=dict)
+    readers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +105,39 @@ def material(data: Pairs, root: Path) -> Material:
     return DATASETS[options["name"]].load(options, root)
 
 
+@lru_cache(maxsize=2)
+def words(file: Path, names: tuple[str, ...]) -> Tensor:
+    """One word vector per class name, (classes, word_dim), kept for the next cell."""
+    return read_words(file, names)
+
+
+def privileged(cell: Cell, table: Registry, named: Mapping[str, Path]) -> Path | None:
+    """The file of word vectors, if a head of the cell needs one: its data set's, or everyone's."""
+    if not any(table.needs(stage).words for stage in cell.stages):
+        return None
+    return named.get(dict(cell.data)["name"]) or named.get("")
+
+
 def problem(
-    cell: Cell, stage: int, width: int, counts: Sequence[int], names: Sequence[str]
+    cell: Cell,
+    stage: int,
+    width: int,
+    counts: Sequence[int],
+    names: Sequence[str],
+    vectors: Tensor | None = None,
+    source: Tensor | None = None,
 ) -> Problem:
-    """What the head of a stage may know."""
+    """What the head of a stage may know.
+
+    vectors  one word vector per class name, for a head that declares it
+    source   class vectors of the cell that it starts from, for a head that declares one
+    """
     return Problem(
         width=width,
         counts=torch.tensor(counts),
         names=tuple(names),
+        words=vectors,
+        source=source,
         seed=address(_seed(cell), "head", stage),
         points=keeper(len(counts)),
     )
@@ -129,8 +164,17 @@ class _Job:
         self.seed = _seed(cell)
         self.memory = 0.0
         backbone = _backbone(cell, self.material.train.images.shape[1])
+        file = privileged(cell, place.registry, place.words)
+        self.words = words(file, self.material.names) if file else None
+        self.sources = _sources(cell, place.runs)
         heads = _heads(
-            cell, place.registry, backbone.width, self.material.counts, self.material.names
+            cell,
+            place.registry,
+            backbone.width,
+            self.material.counts,
+            self.material.names,
+            self.words,
+            self.sources,
         )
         if cell.trunk is not None:
             weights = Record(place.runs / cell.trunk.key).weights()
@@ -179,19 +223,27 @@ class _Job:
 
         A checkpoint from before a change in the source of a head is not gone on with.
         """
-        heads = [self.place.registry.digests[stage.head] for stage in self.cell.stages]
-        return " ".join([self.cell.key, self.material.digest, *heads])
+        heads = [self.place.registry.digests[head] for head in heads_of(self.cell)]
+        given = [] if self.words is None else [_digest(self.words)]
+        given += [_digest(vectors) for vectors in self.sources.values()]
+        return " ".join([self.cell.key, self.material.digest, *heads, *given])
 
-    def batches(self, recipe: Recipe) -> Batches:
+    def batches(self, recipe: Recipe) -> Batches | Stream:
         """Training batches at this seed: the same for every head."""
         mean, std = self.constants
-        return Batches(
+        return batches(
             self.material.train,
             batch=recipe.batch,
             mean=mean,
             std=std,
             augment=recipe.augment,
             padding=recipe.padding,
+            policy=recipe.policy,
+            jitter=recipe.jitter,
+            erasing=recipe.erasing,
+            size=recipe.size,
+            resize=recipe.resize,
+            workers=self.place.readers,
             views=self.needs.views,
             drop_last=recipe.drop_last,
             device=self.place.device,
@@ -206,15 +258,25 @@ class _Job:
             return DATASETS["cifar10"].mean, DATASETS["cifar10"].std
         return self.material.mean, self.material.std
 
-    def passes(self, split: str) -> Callable[[], Any]:
-        """Fresh passes over a split, in order, without augmentation."""
+    def passes(self, split: str, most: int | None = None) -> Callable[[], Any]:
+        """Fresh passes over a split, in order, without augmentation; over every n-th if too many.
+
+        Splits lie class after class, so that every n-th image is a fair share of each.
+        """
         mean, std = self.constants
+        found: Split = getattr(self.material, split)
+        if most is not None and len(found) > most:
+            chosen = torch.arange(0, len(found), math.ceil(len(found) / most))
+            found = Split(found.images[chosen], found.labels[chosen])
         return partial(
             passes,
-            getattr(self.material, split),
+            found,
             batch=EVALUATION_BATCH,
             mean=mean,
             std=std,
+            size=self.protocol.size,
+            resize=self.protocol.resize,
+            workers=self.place.readers,
             device=self.place.device,
         )
 
@@ -222,14 +284,19 @@ class _Job:
         """All training features in evaluation mode."""
         return Sweep(*features(self.look, self.passes("train")()))
 
+    @property
+    def searching(self) -> bool:
+        """Whether a share is carved off: then the cell is judged on that, and never sees test."""
+        return self.material.validation is not None
+
     def after_epoch(self, ear: Ear, row: dict[str, Any]) -> dict[str, float]:
         """What an epoch's row has beside the loss; whoever listens hears of it."""
         extra = {"time": int(time.time() * 1000)}
-        if self.material.validation is not None:
+        if self.searching:
             seen = see(self.look, self.head, self.passes("validation")())
             extra["validation"] = seen.accuracy
         every = self.protocol.oracle
-        if every and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs):
+        if every and not self.searching and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs):
             extra["oracle"] = see(self.look, self.head, self.passes("test")()).accuracy
         self.memory = max(self.memory, psutil.Process().memory_info().rss / 2**20)
         ear.epoch({**row, **extra})
@@ -243,19 +310,22 @@ class _Job:
             self.look,
             self.head,
             self.material,
-            self.passes("test"),
-            self.passes("train"),
+            self.passes("validation" if self.searching else "test"),
+            self.passes("train", LEARNED),
             flip=self.protocol.flip,
         )
         numbers = dict(verdict.metrics)
+        if self.searching:
+            numbers["validation"] = numbers.pop("accuracy")
         oracle = [row["oracle"] for row in progress.curves if "oracle" in row]
         if oracle:
             numbers["oracle"] = max(oracle)
-        if progress.curves and "validation" in progress.curves[-1]:
-            numbers["validation"] = progress.curves[-1]["validation"]
         self.record.write_curves(progress.curves)
         result = {**self.facts(progress), "state": "done", "metrics": numbers}
-        self.record.finish(result, verdict.arrays, self.weights())
+        given = {} if self.words is None else {"words": self.words}
+        given |= {f"source.{stage}": vectors for stage, vectors in self.sources.items()}
+        arrays = verdict.arrays | {name: value.numpy() for name, value in given.items()}
+        self.record.finish(result, arrays, self.weights())
 
     def diverged(self, error: Diverged) -> None:
         """A diverged cell is a finding: recorded with its step, never averaged."""
@@ -283,6 +353,7 @@ class _Job:
         cell, place = self.cell, self.place
         cuda = place.device.startswith("cuda")
         memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else self.memory
+        readings, times = _apart(progress.readings)
         return {
             "size": {
                 "parameters": sum(
@@ -293,6 +364,7 @@ class _Job:
                 "dim": self.head.dim,
                 "classes": len(self.material.counts),
                 "train_images": len(self.material.train.labels),
+                "steps": progress.step,
             },
             "cost": {
                 "seconds": progress.seconds,
@@ -301,9 +373,10 @@ class _Job:
                 "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "device": _device_name(place.device),
                 "threads": place.threads,
+                **times,
             },
             "seen": progress.seen,
-            "readings": progress.readings,
+            "readings": readings,
             "counts": list(self.material.counts),
             "groups": list(self.material.groups),
             "names": list(self.material.names),
@@ -311,7 +384,8 @@ class _Job:
             "trunk": cell.trunk.key if cell.trunk else None,
             "digests": {
                 "images": self.material.digest,
-                "heads": {s.head: place.registry.digests[s.head] for s in cell.stages},
+                "heads": {head: place.registry.digests[head] for head in heads_of(cell)},
+                "words": None if self.words is None else _digest(self.words),
             },
             "versions": _versions(),
             "commit": _commit(),
@@ -320,7 +394,9 @@ class _Job:
     @torch.no_grad()
     def flops(self) -> int:
         """Of one image through trunk and head: two per multiply-add; normalisations not counted."""
-        image = torch.zeros(1, *self.material.train.images.shape[1:], device=self.place.device)
+        found = self.material.train.images
+        (height, width), _ = sizes(found, self.protocol.size, self.protocol.resize)
+        image = torch.zeros(1, found.shape[1], height, width, device=self.place.device)
         self.look.eval()
         self.head.eval()
         with FlopCounterMode(display=False) as counter:
@@ -392,7 +468,16 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
                 f"{result['commit']}, or name the head's file, if it lies outside the tree."
             )
     backbone = _backbone(cell, len(result["constants"][0]))
-    heads = _heads(cell, table, backbone.width, result["counts"], result["names"])
+    kept = {name: torch.from_numpy(value) for name, value in found[0].arrays().items()}
+    heads = _heads(
+        cell,
+        table,
+        backbone.width,
+        result["counts"],
+        result["names"],
+        kept.get("words"),
+        {int(n.removeprefix("source.")): v for n, v in kept.items() if n.startswith("source.")},
+    )
     _fill(backbone, heads, found[0].weights())
     trained = Trained(cell, backbone, heads, result).eval()
     return trained.to(memory_format=torch.channels_last)  # as in training: the same last bits
@@ -410,14 +495,49 @@ def _backbone(cell: Cell, channels: int) -> nn.Module:
 
 
 def _heads(
-    cell: Cell, table: Registry, width: int, counts: Sequence[int], names: Sequence[str]
+    cell: Cell,
+    table: Registry,
+    width: int,
+    counts: Sequence[int],
+    names: Sequence[str],
+    vectors: Tensor | None,
+    sources: Mapping[int, Tensor],
 ) -> list[Head]:
     heads: list[Head] = []
     for position, stage in enumerate(cell.stages):
-        own = problem(cell, position, width, counts, names)
+        known = vectors if table.needs(stage).words else None
+        own = problem(cell, position, width, counts, names, known, sources.get(position))
         heads.append(table.heads[stage.head](own, **dict(stage.hyper)))
         width = heads[-1].dim
     return heads
+
+
+def _sources(cell: Cell, runs: Path) -> dict[int, Tensor]:
+    """Class vectors that stages of a cell start from, by position; from finished records."""
+    found = {}
+    for position in range(len(cell.stages)):
+        source = replace(cell, stages=cell.stages[: position + 1]).source
+        if source is not None:
+            record = Record(runs / source.key)
+            arrays = record.arrays() if record.result() else {}
+            if "class_vectors" not in arrays:
+                raise ValueError(
+                    f"{cell.stages[position].label} starts from the class vectors of "
+                    f"{source.label}, and {source.key} has none. Train that cell first."
+                )
+            found[position] = torch.from_numpy(arrays["class_vectors"])
+    return found
+
+
+def _digest(vectors: Tensor) -> str:
+    return digest(np.ascontiguousarray(vectors.numpy()).tobytes())
+
+
+def _apart(readings: list[dict[str, float]]) -> tuple[list[dict[str, float]], dict[str, float]]:
+    """Readings without times, and the last of each time: what a machine cost is no finding."""
+    kept = [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in readings]
+    times = {k: v for row in readings for k, v in row.items() if k.endswith("_seconds")}
+    return kept, times
 
 
 def _fill(backbone: nn.Module, heads: Sequence[Head], weights: Mapping[str, np.ndarray]) -> None:

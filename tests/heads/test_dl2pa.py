@@ -1,6 +1,7 @@
 """Dynamic assignment: loss, means, matching and the times at which it happens."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from heads.base import Clock, Problem
+from heads import dl2pa
+from heads.base import Clock, Needs, Problem
 from heads.dl2pa import DL2PA
 from heads.geometry import unit
 
@@ -55,7 +57,9 @@ def test_two_classes_in_the_plane(problem: Build) -> None:
     head.begin_epoch(Clock(step=1, epoch=1, steps_per_epoch=1, epochs=2))
     assert head.assignment.tolist() == [0, 1]
     assert head.loss(z, labels).item() == pytest.approx(0.08)
-    assert head.readings() == pytest.approx({"moved": 1.0, "moves": 2.0, "agreement": 0.6})
+    found = dict(head.readings())
+    assert found.pop("assignment_seconds") > 0
+    assert found == pytest.approx({"moved": 1.0, "moves": 2.0, "agreement": 0.6})
 
 
 def test_means_against_loops(problem: Build) -> None:
@@ -73,12 +77,53 @@ def test_means_against_loops(problem: Build) -> None:
     assert head.means[3].tolist() == [0.0] * 8
 
 
+@pytest.mark.parametrize("form", ["paper", "released"])
+def test_other_means_against_loops(problem: Build, form: str) -> None:
+    head = DL2PA(problem(), momentum=0.8, means=form).double()
+    means = [row.clone() for row in head.means]
+    for step in range(6):
+        z = unit(noise(7, 8, seed=step).double())
+        labels = (noise(7, seed=step + 50).abs() * 1.5).long().clamp_max(2).tolist()
+        head.after_step(z, torch.tensor(labels), Clock(step, 0, steps_per_epoch=100, epochs=1))
+        if form == "paper":
+            for row, k in zip(z, labels, strict=True):
+                means[k] = 0.8 * means[k] + 0.2 * row
+        else:
+            # A dictionary keeps the last of equal keys.
+            for k, row in dict(zip(labels, z, strict=True)).items():
+                means[k] = 0.8 * means[k] + 0.2 * row
+            means = [row / row.square().sum().sqrt() for row in means]
+        torch.testing.assert_close(head.means, torch.stack(means), rtol=0, atol=1e-12)
+    directions = [row / row.norm() if row.any() else row for row in means]
+    pairs = zip(directions, head.class_vectors(), strict=True)
+    cosines = [float(q @ w) for q, w in pairs]
+    assert head.readings()["agreement"] == pytest.approx(sum(cosines) / 4, abs=1e-12)
+
+
+def test_paper_means_by_hand(problem: Build) -> None:
+    head = DL2PA(problem(width=2, classes=2), momentum=0.5, means="paper")
+    z = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    head.after_step(z, torch.tensor([0, 1, 0]), Clock(0, 0, 10, 1))
+    # ½ · (½ · 0 + ½ · (1, 0)) + ½ · (0, −1), and ½ · (0, 1)
+    assert head.means.tolist() == [[0.25, -0.5], [0.0, 0.5]]
+
+
+def test_matching_looks_at_directions_not_at_lengths(problem: Build) -> None:
+    heads = [DL2PA(problem(), dim=3, means="paper") for _ in range(2)]
+    for head, lengths in zip(heads, ([1.0, 1.0, 1.0, 1.0], [9.0, 0.1, 1.0, 0.01]), strict=True):
+        head.means.copy_(unit(noise(4, 3, seed=6)) * torch.tensor(lengths)[:, None])
+        head.begin_epoch(Clock(step=5, epoch=1, steps_per_epoch=5, epochs=2))
+    assert int(heads[0].moves) > 0
+    assert torch.equal(heads[0].assignment, heads[1].assignment)
+
+
 def test_released_rule_is_momentum_95_for_one_example(problem: Build) -> None:
-    head = DL2PA(problem())
-    head.means.copy_(unit(noise(4, 8)))
-    q, z = head.means[2].clone(), unit(noise(1, 8, seed=1))
-    head.after_step(z, torch.tensor([2]), Clock(0, 0, 10, 1))
-    torch.testing.assert_close(head.means[2], unit(1.9 * q + 0.1 * z[0]))
+    for form in ("batch", "released"):
+        head = DL2PA(problem(), means=form)
+        head.means.copy_(unit(noise(4, 8)))
+        q, z = head.means[2].clone(), unit(noise(1, 8, seed=1))
+        head.after_step(z, torch.tensor([2]), Clock(0, 0, 10, 1))
+        torch.testing.assert_close(head.means[2], unit(1.9 * q + 0.1 * z[0]))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -101,6 +146,140 @@ def test_a_class_not_yet_seen_stays(problem: Build) -> None:
     head.begin_epoch(Clock(step=5, epoch=1, steps_per_epoch=5, epochs=2))
     assert head.assignment.tolist() == [1, 0, 2, 3, 4, 5, 6, 7]
     assert head.readings()["moved"] == 0.25
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_released_means_start_random_and_give_the_first_assignment(
+    problem: Build, seed: int
+) -> None:
+    head = DL2PA(problem(seed=seed), dim=3, means="released")
+    assert head.means.norm(dim=1).std() > 0.01  # not on the sphere before the first step
+
+    def gain(order: tuple[int, ...]) -> float:
+        return sum(float(unit(head.means[k]) @ head.prototypes[order[k]]) for k in range(4))
+
+    assert tuple(head.assignment.tolist()) == max(permutations(range(4)), key=gain)
+    # What has not been seen keeps its random direction, on the sphere with the others.
+    before = unit(head.means)
+    head.after_step(unit(noise(2, 3)), torch.tensor([1, 1]), Clock(0, 0, 10, 1))
+    torch.testing.assert_close(head.means[[0, 2, 3]], before[[0, 2, 3]])
+    torch.testing.assert_close(head.means.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("form", ["batch", "released", "paper"])
+def test_start_identity(problem: Build, form: str) -> None:
+    head = DL2PA(problem(classes=8), means=form, start="identity")
+    assert head.assignment.tolist() == list(range(8))
+    assert torch.equal(head.class_vectors(), head.prototypes)
+    assert DL2PA(problem(classes=8), means=form).assignment.tolist() != list(range(8))
+
+
+def test_options_at_one_seed_share_what_they_have_in_common(problem: Build) -> None:
+    plain = DL2PA(problem(), dim=3)
+    for hyper in ({"prototypes": "random"}, {"means": "paper"}, {"start": "identity"}):
+        other = DL2PA(problem(), dim=3, **hyper)  # type: ignore[arg-type]
+        assert torch.equal(other.projection.weight, plain.projection.weight)
+        assert torch.equal(other.assignment, plain.assignment) == ("start" not in hyper)
+    random = DL2PA(problem(), dim=3, prototypes="random", means="released")
+    assert torch.equal(random.prototypes, DL2PA(problem(), dim=3, prototypes="random").prototypes)
+
+
+def test_each_kind_of_prototypes() -> None:
+    asked: list[tuple[int, str]] = []
+    kept = unit(noise(4, 3))
+
+    def points(dim: int, objective: str = "energy") -> Tensor:
+        asked.append((dim, objective))
+        return kept
+
+    source = 5 * noise(4, 3, seed=2)
+    given = Problem(
+        width=8, counts=torch.ones(4).long(), seed=0, points=points, source=source.clone()
+    )
+    heads = {
+        kind: DL2PA(given, dim=3, prototypes=kind)
+        for kind in ("spread", "released", "etf", "random", "psc")
+    }
+    assert asked == [(3, "energy"), (3, "energy_released")]
+    for head in heads.values():
+        assert head.prototypes.dtype == torch.float32
+        torch.testing.assert_close(head.prototypes.norm(dim=1), torch.ones(4))
+    heads["spread"].prototypes.zero_()
+    assert kept.any()
+    cosines = heads["etf"].prototypes @ heads["etf"].prototypes.T
+    torch.testing.assert_close(cosines, 4 / 3 * torch.eye(4) - 1 / 3)
+    by_hand = [[x / sum(v * v for v in row) ** 0.5 for x in row] for row in source.tolist()]
+    torch.testing.assert_close(heads["psc"].prototypes, torch.tensor(by_hand))
+    heads["psc"].prototypes.zero_()
+    assert given.source is not None and torch.equal(given.source, source)
+    elsewhere = DL2PA(replace(given, seed=1), dim=3, prototypes="random")
+    assert not torch.equal(elsewhere.prototypes, heads["random"].prototypes)
+
+
+def test_random_prototypes_favour_no_direction(problem: Build) -> None:
+    places = DL2PA(problem(classes=4000), prototypes="random").prototypes
+    # Uniform on the sphere of 8 dimensions: mean 0, second moments 1/8.
+    assert places.mean(0).abs().max() < 0.03
+    torch.testing.assert_close(places.T @ places / 4000, torch.eye(8) / 8, atol=0.01, rtol=0)
+
+
+def test_needs_a_psc_only_for_its_class_vectors() -> None:
+    assert DL2PA.needs() == DL2PA.needs(prototypes="etf", dim=3) == Needs()
+    assert DL2PA.needs(prototypes="psc").source == ("psc", {})
+    hyper = {"prototypes": "psc", "dim": 3, "projection": "always", "momentum": 0.9}
+    assert DL2PA.needs(**hyper).source == ("psc", {"dim": 3, "projection": "always"})
+    assert DL2PA.needs(**hyper) == Needs(source=DL2PA.needs(**hyper).source)
+
+
+def test_bad_prototypes(problem: Build) -> None:
+    with pytest.raises(ValueError, match="got dim 2 for 4 classes. Set `dim: 3`"):
+        DL2PA(problem(), dim=2, prototypes="etf")
+    with pytest.raises(ValueError, match=r"psc', \(4, 8\), got None. Train that psc first"):
+        DL2PA(problem(), prototypes="psc")
+    other = replace(problem(), source=torch.ones(4, 5))
+    with pytest.raises(ValueError, match=r"\(4, 8\), got \(4, 5\)"):
+        DL2PA(other, prototypes="psc")
+
+
+def test_seconds_cover_the_matching_and_are_no_state(
+    problem: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = DL2PA(problem())
+    assert "assignment_seconds" not in head.readings()
+    now = [0.0]
+    match = dl2pa.linear_sum_assignment
+
+    def slow(cost: object) -> object:
+        now[0] += 2.0 * (1 + len(head.seconds))
+        return match(cost)
+
+    monkeypatch.setattr(dl2pa, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(dl2pa, "linear_sum_assignment", slow)
+    before = set(head.state_dict())
+    for epoch in (1, 2):
+        now[0] += 100.0
+        head.begin_epoch(Clock(epoch * 5, epoch, 5, 3))
+    assert head.readings()["assignment_seconds"] == 3.0  # 2 and 4
+    assert set(head.state_dict()) == before
+    resumed = DL2PA(problem())
+    resumed.load_state_dict(head.state_dict())
+    assert "assignment_seconds" not in resumed.readings()
+
+
+def test_matching_keeps_one_large_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not float64, not contiguous, or to be maximised, would be copied."""
+    seen: list[bool] = []
+
+    def match(cost: object, maximize: bool = False) -> tuple[None, list[int]]:
+        flags = cost.flags  # type: ignore[attr-defined]
+        double = str(cost.dtype) == "float64"  # type: ignore[attr-defined]
+        seen.append(double and flags.c_contiguous and not maximize)
+        return None, [0, 1, 2]
+
+    monkeypatch.setattr(dl2pa, "linear_sum_assignment", match)
+    for kind in (torch.float32, torch.float64):
+        dl2pa._match(torch.eye(3, dtype=kind), torch.eye(3, dtype=kind), torch.arange(3))
+    assert seen == [True, True]
 
 
 @pytest.mark.parametrize("steps_per_epoch", [1, 3, 7, 10, 391])
@@ -168,12 +347,22 @@ def test_order_within_a_batch_is_of_no_account(problem: Build) -> None:
     assert torch.equal(heads[0].assignment, heads[1].assignment)
 
 
-def test_state_round_trip_into_another_seed(problem: Build) -> None:
-    head = DL2PA(problem(), dim=3)
+@pytest.mark.parametrize("form", ["released", "paper"])
+def test_the_other_means_follow_the_order(problem: Build, form: str) -> None:
+    z, labels = unit(noise(16, 8)), torch.arange(16) % 3
+    heads = [DL2PA(problem(), means=form) for _ in range(2)]
+    for head, index in zip(heads, (torch.arange(16), torch.arange(15, -1, -1)), strict=True):
+        head.after_step(z[index], labels[index], Clock(0, 0, 2, 1))
+    assert (heads[0].means - heads[1].means).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("form", ["batch", "released", "paper"])
+def test_state_round_trip_into_another_seed(problem: Build, form: str) -> None:
+    head = DL2PA(problem(), dim=3, means=form)
     head.train()
     z = head.embed(noise(16, 8))
     head.after_step(z.detach(), torch.arange(16) % 4, Clock(0, 0, 2, 1))
-    other = DL2PA(problem(seed=4), dim=3)
+    other = DL2PA(problem(seed=4), dim=3, means=form)
     other.load_state_dict(head.state_dict())
     features = noise(5, 8, seed=3)
     assert torch.equal(head.eval()(features), other.eval()(features))
@@ -189,6 +378,9 @@ def test_state_round_trip_into_another_seed(problem: Build) -> None:
         ({"updates_per_epoch": 11}, "from 0.1 to 10, got 11"),
         ({"assignment": "dynamc"}, "Did you mean 'dynamic'"),
         ({"reduction": "mean"}, "unknown reduction 'mean'"),
+        ({"prototypes": "spred"}, "Did you mean 'spread'"),
+        ({"means": "release"}, "Did you mean 'released'"),
+        ({"start": "hungarian"}, "Choose one of: random, identity"),
     ],
 )
 def test_bad_values(problem: Build, hyper: dict[str, object], words: str) -> None:

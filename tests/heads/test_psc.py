@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from heads.base import Problem
+from heads.geometry import unit
 from heads.psc import PSC
 
 Build = Callable[..., Problem]
@@ -63,6 +64,45 @@ def test_two_classes_in_the_plane_by_cosine(problem: Build) -> None:
     assert head.loss(head.embed(z), torch.tensor([0])).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("cosine", [False, True])
+def test_uniformity_against_loops(problem: Build, cosine: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(7, 8, dtype=torch.float64, generator=generator)
+    labels = torch.tensor([0, 1, 1, 3, 2, 0, 0])
+    plain = PSC(problem(), dim=5, cosine=cosine).double()
+    head = PSC(problem(), dim=5, cosine=cosine, uniformity=0.3).double()
+    head.load_state_dict(plain.state_dict())
+    w = [row / row.norm() for row in head.classifier.weight.detach()]
+    pairs = [math.exp(-2 * float((w[i] - w[j]).square().sum())) for i in range(4) for j in range(i)]
+    expected = 0.3 * math.log(sum(pairs) / len(pairs))
+    costs = [each.loss(each.embed(features), labels).item() for each in (head, plain)]
+    assert costs[0] - costs[1] == pytest.approx(expected, abs=1e-12)
+
+
+def test_uniformity_of_two_in_the_plane(problem: Build) -> None:
+    head = PSC(problem(width=2, classes=2), uniformity=0.01)
+    head.load_state_dict(
+        {
+            "classifier.weight": torch.tensor([[3.0, 0.0], [0.0, 0.1]]),
+            "classifier.bias": -torch.ones(2),
+        }
+    )
+    # Orthogonal: the squared distance is 2, whatever the lengths; both scores are −1.
+    z = torch.zeros(1, 2)
+    assert head.loss(z, torch.tensor([0])).item() == pytest.approx(math.log(2) - 0.01 * 4)
+    assert head.linear() is not None
+
+
+def test_uniformity_drives_the_weights_apart(problem: Build) -> None:
+    head = PSC(problem(), cosine=True, uniformity=1.0)
+    head.loss(torch.zeros(1, 8), torch.tensor([0])).backward()
+    weight = head.classifier.weight
+    assert weight.grad is not None
+    before = (unit(weight) @ unit(weight).T).sum()
+    moved = unit(weight - 0.01 * weight.grad)
+    assert (moved @ moved.T).sum() < before
+
+
 def test_parameters_and_what_others_start_from(problem: Build) -> None:
     head = PSC(problem(width=64, classes=10))
     assert sum(p.numel() for p in head.parameters()) == 650
@@ -95,3 +135,5 @@ def test_bad_values(problem: Build) -> None:
         PSC(problem(), cosine=True, scale=-1)
     with pytest.raises(ValueError, match="got scale 16 without cosine"):
         PSC(problem(), scale=16)
+    with pytest.raises(ValueError, match="uniformity of 0 or more, got -0.1"):
+        PSC(problem(), uniformity=-0.1)

@@ -22,10 +22,12 @@ OTHER_DATA = {
     "subset_seed": 1,
     "groups": "at_least_100",
     "folder": "flowers",
+    "classes": 7,
 }
 OTHER_RECIPE = {
     "epochs": 31,
     "batch": 65,
+    "optimizer": "adamw",
     "lr": 0.2,
     "momentum": 0.8,
     "nesterov": True,
@@ -36,8 +38,15 @@ OTHER_RECIPE = {
     "warmup": 0.2,
     "warmup_stairs": 4,
     "mixup": 0.5,
+    "cutmix": 0.5,
+    "hard_labels": True,
     "augment": "none",
     "padding": 2,
+    "policy": "trivial",
+    "jitter": 0.4,
+    "erasing": 0.1,
+    "size": 224,
+    "resize": 256,
     "precision": "bf16",
     "normalise": "cifar10",
     "drop_last": True,
@@ -204,11 +213,11 @@ def test_a_head_with_nothing_to_train_has_no_recipe():
 def test_keys_that_are_in_use():
     quick = complete(read("quick").cells[0], registry(), largest)
     assert quick.label == "digits 1:1 · small_cnn · psc · seed 0"
-    assert quick.key == "0ffce3e3cda6a930"
+    assert quick.key == "6b1420b55fb2dddc"
     tail = read("long_tail", ["head=dl2pa", "seeds=[2]", "data.ratio=200"]).cells[-1]
     tail = complete(tail, registry(), largest)
     assert tail.label == "cifar100 1:200 · resnet32 channels=32 · dl2pa · seed 2"
-    assert tail.key == "e6f57bff8a288d17"
+    assert tail.key == "f2378dd2c11db75f"
 
 
 def test_json_and_back(cell):
@@ -242,7 +251,7 @@ def test_labels(cell):
     )
     other = replace(cell, data=freeze(OTHER_DATA))
     assert other.material == (
-        "cifar10 flowers 1:50 profile=step validation=0.1 subset_seed=1 groups=at_least_100"
+        "cifar10 flowers classes=7 1:50 profile=step validation=0.1 subset_seed=1 groups=at_least_100"
     )
     thawed = with_stage(cell, 1, frozen=False, protocol="quick lr=0.2")
     assert thawed.method == "psc dim=8 >> ncm transform=l2n recipe=quick,lr=0.2"

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from benchmark.planning.cell import Cell, Stage, freeze
-from benchmark.planning.plan import Registry, Unmet, complete, fits, predict, state, with_trunks
+from benchmark.planning.plan import (
+    Registry,
+    Unmet,
+    complete,
+    fits,
+    predict,
+    state,
+    with_foundations,
+)
 from benchmark.planning.recipes import RECIPES
 from benchmark.planning.suite import Data
 from benchmark.records.record import Record
@@ -122,7 +130,7 @@ def test_a_frozen_head_needs_an_arrow():
 def test_a_trained_stage_needs_a_recipe():
     sentence = refusal(cell(stage("psc"), stage("etf", recipe=(), frozen=True)))
     assert "etf after an arrow is trained with the recipe of its own name" in sentence
-    assert "Write etf@RECIPE; recipes: balanced_250," in sentence
+    assert "Write etf@RECIPE; recipes: assignment_5, balanced_250," in sentence
 
 
 def test_mixup():
@@ -135,8 +143,38 @@ def test_mixup():
 
 
 def test_words_may_be_missing():
-    with pytest.raises(Unmet, match="wordy needs one word vector per class name"):
-        finish(cell(stage("wordy")), table(wordy=asking(words=True)))
+    own = table(wordy=asking(words=True))
+    with pytest.raises(Unmet, match="wordy needs one word vector per class name") as error:
+        finish(cell(stage("wordy")), own)
+    assert "none were given for digits" in str(error.value) and "--words" in str(error.value)
+    assert complete(cell(stage("wordy")), own, lambda name: 124, words=lambda name: True)
+    with pytest.raises(Unmet):
+        complete(cell(stage("wordy")), own, lambda name: 124, words=lambda name: name == "cifar10")
+
+
+def test_a_source_is_a_cell_of_its_own():
+    own = table(heir=asking(source=("plain", {"size": 4, "rate": 1, "dim": None, "kind": "a"})))
+    heir = finish(cell(stage("heir", {"dim": 8}), seed=2), own)
+    asked = finish(cell(stage("plain", {"size": 4, "rate": 1.0}), seed=2), own)
+    assert heir.source == asked and heir.source.key == asked.key
+    assert heir.foundations == (asked,)
+    back = Cell.from_json(heir.to_json())
+    assert back == heir and back.source == asked
+    assert asked.source is None and asked.foundations == ()
+    pipe = finish(cell(stage("psc"), stage("heir", frozen=True)), own)
+    assert pipe.source.method == "psc > plain rate=1 size=4 recipe=quick"
+    assert pipe.foundations == (pipe.trunk, pipe.source)
+
+
+def test_a_source_must_be_trained_by_itself():
+    for needs in ({"source": ("psc", {})}, {"trains": False, "frozen": True}):
+        own = table(heir=asking(source=("middle", {})), middle=asking(**needs))
+        sentence = refusal(cell(stage("heir")), own)
+        assert "heir starts from the class vectors of middle, which is not trained" in sentence
+    own = table(heir=asking(source=("pcs", {})))
+    assert refusal(cell(stage("heir")), own).startswith("unknown head 'pcs'")
+    own = table(heir=asking(source=("plain", {"sise": 1})))
+    assert "head 'plain' has no option 'sise'" in refusal(cell(stage("heir")), own)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +182,6 @@ def test_words_may_be_missing():
     [
         ({"experts": 3}, "a backbone with 3 experts"),
         ({"teacher": True}, "a moving average of the backbone"),
-        ({"source": ("psc", {})}, "the class vectors of another trained cell"),
     ],
 )
 def test_what_is_not_offered(needs, what):
@@ -169,7 +206,7 @@ def test_content_of_heads_outside():
 
 
 def fitting(of, width=64, own=None):
-    def problem(_, given):
+    def problem(_, stage, given):
         counts = torch.full((10,), 5)
         points = lambda dim, objective="energy": torch.ones(10, dim)  # noqa: E731
         return Problem(width=given or width, counts=counts, seed=0, points=points)
@@ -209,7 +246,7 @@ def test_trunks_come_first_and_are_shared():
     etf = stage("etf", frozen=True)
     pipes = [cell(psc, etf, ncm[0]), cell(psc, ncm[0]), cell(psc, ncm[1]), cell(psc, etf)]
     other = cell(psc, ncm[0], seed=1)
-    found = with_trunks([*pipes, other])
+    found = with_foundations([*pipes, other])
     assert [(len(each.stages), asked) for each, asked in found] == [
         *((1, False), (1, False)),
         *((2, True), (2, True), (2, True), (2, True)),
@@ -219,7 +256,21 @@ def test_trunks_come_first_and_are_shared():
     assert len(set(keys)) == len(keys)
     for each, _ in found:
         assert each.trunk is None or keys.index(each.trunk.key) < keys.index(each.key)
-    assert dict(with_trunks([cell(psc, etf), cell(psc)]))[cell(psc)] is True  # asked for as well
+    assert (
+        dict(with_foundations([cell(psc, etf), cell(psc)]))[cell(psc)] is True
+    )  # asked for as well
+
+
+def test_sources_come_before_what_starts_from_them():
+    own = table(heir=asking(source=("plain", {"size": 4})))
+    heir = finish(cell(stage("heir")), own)
+    pipe = finish(cell(stage("heir"), stage("ncm", recipe=(), frozen=True)), own)
+    found = with_foundations([pipe, heir])
+    assert [(each.method, asked) for each, asked in found] == [
+        ("plain size=4", False),
+        ("heir", True),
+        ("heir > ncm", True),
+    ]
 
 
 # states
@@ -232,11 +283,12 @@ def standing(tmp_path):
     pipe = finish(cell(stage("psc"), stage("ncm", recipe=(), frozen=True)), own)
     record = Record(tmp_path / pipe.key)
 
-    def look(registry=own, images=None):
-        return state(pipe, record, registry, images)
+    def look(registry=own, images=None, words=None):
+        return state(pipe, record, registry, images, words)
 
-    def done(kind="done"):
-        digests = {"images": "abc", "heads": {h: own.digests[h] for h in ("psc", "ncm")}}
+    def done(kind="done", words=None):
+        heads = {h: own.digests[h] for h in ("psc", "ncm")}
+        digests = {"images": "abc", "heads": heads, "words": words}
         record.begin(pipe)
         record.finish(
             {"state": kind, "digests": digests}, {"a": np.ones(2)}, {"w": np.ones(3, "float32")}
@@ -279,6 +331,30 @@ def test_a_damaged_file_is_a_state(standing, name):
     done() if name == "result" else record.fail("no", "no")
     (record.folder / f"{name}.json").write_bytes(b"{")
     assert look()[0] == "torn"
+
+
+def test_changed_word_vectors(standing):
+    look, done, *_ = standing
+    done(words="def")
+    assert look(words="def") == look(words=None) == ("done", "")
+    assert look(words="other") == (
+        "changed",
+        "the word vectors changed after this cell was trained",
+    )
+    done()
+    assert look(words="def") == ("done", "")  # it needed none
+
+
+def test_a_changed_source_head_changes_what_starts_from_it(tmp_path):
+    own = table(heir=asking(source=("plain", {})))
+    heir = finish(cell(stage("heir")), own)
+    record = Record(tmp_path / heir.key)
+    record.begin(heir)
+    digests = {"images": "abc", "heads": {name: own.digests[name] for name in ("heir", "plain")}}
+    record.finish({"state": "done", "digests": digests}, {}, {})
+    assert state(heir, record, own) == ("done", "")
+    other = Registry(own.heads, {**own.digests, "plain": "1" * 64}, {})
+    assert state(heir, record, other)[0] == "changed"
 
 
 @pytest.mark.parametrize("head", ["psc", "ncm"])

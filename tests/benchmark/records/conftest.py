@@ -66,7 +66,7 @@ def finished(tmp_path: Path) -> Callable[..., Record]:
             "metrics": numbers(number) if state == "done" else {},
             "size": {
                 **{"parameters": 1234, "flops": 10**10, "width": 64, "dim": 8},
-                **{"classes": 10, "train_images": 321},
+                **{"classes": 10, "train_images": 321, "steps": 60},
             },
             "cost": {
                 **{"seconds": 1.2345678901234567 + number, "images_per_second": 1e5 / 3},

@@ -52,9 +52,10 @@ def test_what_is_read_is_what_was_recorded(ledger, cell, finished):
         for name, value in result["metrics"].items():
             assert row[name] == value or (math.isnan(value) and math.isnan(row[name])), name
         for name in COST:
-            assert row[name] == result["cost"][name]
+            known = result["cost"].get(name, math.nan)
+            assert row[name] == known or (math.isnan(row[name]) and math.isnan(known)), name
         for name, value in result["size"].items():
-            assert row[name] == value
+            assert name not in row or row[name] == value
         assert row["finished"] == result["cost"]["finished"] and row["state"] == "done"
         assert math.isnan(row["oracle"]) and math.isnan(row["diverged_step"])
         assert row["label"] == record.cell().label
@@ -79,8 +80,26 @@ def test_what_people_see(ledger, cell, finished):
     assert run.info.status == "FINISHED" and run.data.params["psc.dim"] == "8"
     assert cell().method in run.info.run_name
     names = {each.path for each in client(ledger).list_artifacts(run.info.run_id)}
-    assert names == {"cell.json", "result.json"}
+    assert names == {"arrays.safetensors", "cell.json", "result.json"}
     assert (ledger.artifacts / run.info.run_id).is_dir()
+
+
+def test_history_and_arrays_of_a_run(ledger, cell, finished):
+    record = finished(cell())
+    ledger.deliver([record])
+    run = ledger.read()["run_id"][0]
+    moved = ledger.series(run, "head/moved")
+    assert list(moved["step"]) == [0, 30, 60]
+    assert list(moved["value"]) == [0.0, 30 / 7, 60 / 7]
+    steps = record.result()["size"].get("steps")
+    assert list(moved["epoch"]) == [at * 30 / steps for at in (0, 30, 60)]
+    loss = ledger.series(run, "train/loss")
+    assert list(loss["epoch"]) == [row["epoch"] for row in record.curves()]
+    assert ledger.series(run, "head/nothing").empty
+    arrays = ledger.arrays(run)
+    assert set(arrays) == set(record.arrays())
+    for name, value in record.arrays().items():
+        assert (arrays[name] == value).all()
 
 
 def test_twice_is_once(ledger, cell, finished):

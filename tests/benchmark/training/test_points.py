@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmark.training import points
-from benchmark.training.points import folder, keeper, stand_in
+from benchmark.training.points import estimate, folder, keeper, stand_in
+from heads.geometry import OBJECTIVES
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def files(place):
 
 def test_kept_file_is_used_again(cache, computed):
     first = keeper(4)(3)
-    assert files(cache) == ["energy-4x3-v1.safetensors"]
+    assert files(cache) == ["energy-4x3-v2.safetensors"]
     second = keeper(4)(3)
     assert computed == [(4, 3, "energy")]
     assert torch.equal(first, second) and first.dtype == second.dtype == torch.float32
@@ -83,7 +84,7 @@ def test_a_torn_file_is_noticed(cache, computed, length):
 def test_another_shape_under_the_name_is_not_believed(cache, computed):
     keeper(5)(3)
     (path,) = folder().iterdir()
-    path.rename(path.with_name("energy-4x3-v1.safetensors"))
+    path.rename(path.with_name("energy-4x3-v2.safetensors"))
     assert keeper(4)(3).shape == (4, 3)
     assert len(computed) == 2
 
@@ -135,6 +136,31 @@ def test_where_points_are_kept(monkeypatch, tmp_path):
     assert folder().is_relative_to(tmp_path / "home" / ".cache")
 
 
+def test_points_are_computed_on_one_thread(monkeypatch):
+    """A search is chaotic: the last bits, which change with the threads, decide where it ends."""
+
+    def spread(classes, dim, **options):
+        seen.append(torch.get_num_threads())
+        raise ValueError
+
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(points, "spread_points", spread)
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ValueError):
+            estimate(40, 3)
+        assert seen == [1] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_every_objective_is_kept_under_its_own_name(cache, computed):
+    for objective in OBJECTIVES:
+        assert keeper(6)(2, objective).shape == (6, 2)
+        assert stand_in(6)(2, objective).shape == (6, 2)
+    assert len(files(cache)) == len(computed) == len(OBJECTIVES)
+
+
 def test_stand_ins_have_the_shape_and_refuse_what_cannot_be(computed):
     found = stand_in(100)(50)
     assert found.shape == (100, 50) and computed == []
@@ -143,3 +169,5 @@ def test_stand_ins_have_the_shape_and_refuse_what_cannot_be(computed):
         stand_in(3)(1)
     with pytest.raises(ValueError):
         stand_in(3)(0)
+    with pytest.raises(ValueError, match="Did you mean 'separation'"):
+        stand_in(3)(2, "seperation")

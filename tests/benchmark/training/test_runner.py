@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +15,8 @@ import torch
 
 import benchmark
 from benchmark.planning.cell import freeze
-from benchmark.planning.plan import Registry
-from benchmark.records.record import Busy, Record
+from benchmark.planning.plan import Registry, complete
+from benchmark.records.record import Busy, Record, digest
 from benchmark.training import checkpoint, runner
 from benchmark.training.registry import registry
 from benchmark.training.runner import Ear, run
@@ -228,9 +229,9 @@ def test_stages_have_their_own_randomness(cell, place):
 def test_mixup_has_the_address_of_its_cell_and_stage(cell, place, monkeypatch):
     asked = []
 
-    def mix(images, labels, alpha, seed, where):
-        asked.append((alpha, seed, where))
-        return images, lambda head, embedding: head.loss(embedding, labels)
+    def mix(images, labels, recipe, seed, where):
+        asked.append((recipe.mixup, seed, where))
+        return images, labels, lambda head, embedding: head.loss(embedding, labels)
 
     monkeypatch.setattr("benchmark.training.train.mix", mix)
     own = cell("psc", ">>", "psc", seed=5, mixup=0.5, epochs=1)
@@ -378,7 +379,7 @@ class Watched:
 @pytest.mark.parametrize("pipe", [("psc",), ("dl2pa",), ("psc", ">", "ncm"), ("psc", ">>", "etf")])
 @pytest.mark.parametrize("oracle", [0, 1])
 def test_test_images_are_not_touched_in_training(cell, place, monkeypatch, pipe, oracle):
-    own = cell(*pipe, epochs=1, oracle=oracle, data={"validation": 0.2})
+    own = cell(*pipe, epochs=1, oracle=oracle)
     if own.trunk:
         run(own.trunk, place)
     door = {"open": False}
@@ -545,6 +546,89 @@ def test_a_validation_carve_is_looked_at_each_epoch(cell, place):
     with torch.no_grad():
         right = (loaded(split.images).argmax(1) == split.labels).double().mean()
     assert float(right) == curve[-1]
+
+
+def test_a_cell_with_a_carve_never_sees_test(cell, place, monkeypatch):
+    looked = []
+    passes = runner._Job.passes
+
+    def watched(job, split, *most):
+        looked.append(split)
+        return passes(job, split, *most)
+
+    monkeypatch.setattr(runner._Job, "passes", watched)
+    own = cell("psc", data={"validation": 0.2}, oracle=1)
+    run(own, place)
+    assert set(looked) == {"train", "validation"}
+    numbers = Record(place.runs / own.key).result()["metrics"]
+    assert "accuracy" not in numbers and "oracle" not in numbers and "few" in numbers
+    looked.clear()
+    run(cell("psc", oracle=1), place)
+    assert set(looked) == {"train", "test"}
+
+
+def test_a_head_starts_from_the_class_vectors_of_its_source(cell, place):
+    written = cell(("dl2pa", {"dim": 8, "prototypes": "psc", "start": "identity"}))
+    data = freeze({**dict(written.data), "largest": 50})
+    own = complete(replace(written, data=data), place.registry, lambda name: 124)
+    assert own.source.method == "psc dim=8"
+    with pytest.raises(ValueError, match="starts from the class vectors of .* Train that cell"):
+        run(own, place)
+    run(own.source, place)
+    assert run(own, place) == "done"
+    vectors = Record(place.runs / own.source.key).arrays()["class_vectors"]
+    record = Record(place.runs / own.key)
+    assert (record.arrays()["source.0"] == vectors).all()
+    placed = record.weights()["heads.0.prototypes"]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(placed, vectors / lengths, rtol=1e-5, atol=1e-6)
+    assert set(record.result()["digests"]["heads"]) == {"dl2pa", "psc"}
+    shutil.rmtree(place.runs / own.source.key)  # a finished cell is whole without it
+    assert benchmark.load(own.key, place.runs)
+
+
+def test_word_vectors_reach_the_head_and_the_record(cell, place, tmp_path):
+    file = tmp_path / "vectors.npy"
+    vectors = np.random.default_rng(0).normal(size=(10, 12)).astype("float32")
+    np.save(file, vectors)
+    own = cell(("word2vec", {"dim": 6}))
+    with pytest.raises(ValueError, match="word"):
+        run(own, place)
+    given = replace(place, words={"": tmp_path / "other.npy", "digits": file})
+    assert run(own, given) == "done"
+    record = Record(place.runs / own.key)
+    assert (record.arrays()["words"] == vectors).all()
+    assert record.result()["digests"]["words"] == digest(vectors.tobytes())
+    assert benchmark.load(own.key, place.runs)
+    assert run(cell("psc"), given) == "done"
+    plain = Record(place.runs / cell("psc").key)
+    assert plain.result()["digests"]["words"] is None and "words" not in plain.arrays()
+
+
+def test_times_are_cost_and_no_findings(cell, place):
+    own = cell("dl2pa", epochs=3)
+    run(own, place)
+    result = Record(place.runs / own.key).result()
+    assert result["cost"]["assignment_seconds"] > 0
+    assert not any(name.endswith("_seconds") for row in result["readings"] for name in row)
+
+
+def test_collapse_of_many_images_is_taken_on_every_nth(cell, place):
+    job = runner._Job(cell("psc"), place, Record(place.runs / "x"))
+    labels = job.material.train.labels
+    seen = torch.cat([own for _, own in job.passes("train", 100)()])
+    step = math.ceil(len(labels) / 100)
+    assert len(seen) <= 100 and torch.equal(seen, labels[::step])
+    assert len(torch.cat([own for _, own in job.passes("train", len(labels))()])) == len(labels)
+
+
+def test_an_untrained_cell_describes_its_head(cell, place):
+    own = cell(("etf", {"dim": 9}), epochs=0)
+    assert run(own, place) == "done"
+    result = Record(place.runs / own.key).result()
+    assert result["seen"] == 0 and result["size"]["steps"] == 0
+    for name in ("cosine_max", "cosine_min", "cosine_mean"):
+        assert result["metrics"][name] == pytest.approx(-1 / 9, abs=1e-6)
 
 
 def test_constants_of_cifar10_where_the_recipe_says_so(cell, place):

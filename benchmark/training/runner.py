@@ -105,9 +105,14 @@ def material(data: Pairs, root: Path) -> Material:
     return DATASETS[options["name"]].load(options, root)
 
 
-@lru_cache(maxsize=2)
 def words(file: Path, names: tuple[str, ...]) -> Tensor:
-    """One word vector per class name, (classes, word_dim), kept for the next cell."""
+    """One word vector per class name, (classes, word_dim), kept while the file is what it was."""
+    found = os.stat(file)
+    return _words(file, names, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=2)
+def _words(file: Path, names: tuple[str, ...], changed: int, size: int) -> Tensor:
     return read_words(file, names)
 
 
@@ -296,7 +301,11 @@ class _Job:
             seen = see(self.look, self.head, self.passes("validation")())
             extra["validation"] = seen.accuracy
         every = self.protocol.oracle
-        if every and not self.searching and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs):
+        if (
+            every
+            and not self.searching
+            and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs)
+        ):
             extra["oracle"] = see(self.look, self.head, self.passes("test")()).accuracy
         self.memory = max(self.memory, psutil.Process().memory_info().rss / 2**20)
         ear.epoch({**row, **extra})

@@ -4,10 +4,10 @@
     tables/*.tex      fragments to input            figures/*.pdf     for print
     tables/*.csv      the numbers behind them       figures/*.png     for slides
     cells.csv         everything measured           cost.csv          time, memory, dates
-    manifest.json     what we wrote, with digests
+    manifest.json     what we wrote, with digests   cost/             figures of costs, and csv
 
-The same frame gives the same bytes. What a machine adds when it trains a cell again is in cost.csv
-and in the cost columns of the page.
+The same frame gives the same bytes. What a machine adds when it trains a cell again is in cost.csv,
+under cost/, and in the cost columns and articles of the page.
 """
 
 import hashlib
@@ -16,16 +16,19 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from pandas import DataFrame
 
 from reports import latex, style
-from reports.exhibits import Exhibit
+from reports.evidence import Evidence
+from reports.exhibits import Exhibit, dl2pa
 from reports.exhibits.curves import accuracy_against_dim, accuracy_against_ratio
 from reports.exhibits.table import accuracy_table, group_table
-from reports.frames import COLUMNS, COST, Setting, settings, tidy
+from reports.frames import COLUMNS, COST, Setting, geometric, searches, settings, tidy
 from reports.page import page
+from reports.printed import printed
 
 MANIFEST = "manifest.json"
 
@@ -40,6 +43,9 @@ MAKERS = (
     ),
 )
 """File name, function, and what to say where the function returns None."""
+
+PAPERS = {"dl2pa": dl2pa.ITEMS}
+"""Papers whose exhibits can be asked for, in the order in which they discuss them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,22 +66,28 @@ def build(
     papers: Mapping[str, str | Sequence[str]],
     *,
     about: Mapping[str, str] | None = None,
+    paper: str | None = None,
+    evidence: Evidence | None = None,
 ) -> Built:
     """Write all findings of a frame to a folder, which is created.
 
     runs: rows of the ledger. papers: head name -> citation. about: suite name -> what it asks.
+    paper: one of PAPERS; its exhibits then stand beside its published numbers, in place of those
+    by setting, and each that lacks its cells is noted with the command that makes them.
+    evidence: what cells kept beside their numbers, for figures that need it.
     Each file is replaced at once or not at all. Files of an earlier build that this one does not
     write are removed, if they are in its manifest and unchanged; nothing else is ever removed.
-    Raises ValueError, before anything is written, if the frame is empty or malformed.
+    Raises ValueError, before anything is written, if the frame is empty or malformed, or the paper
+    unknown.
     """
+    if paper is not None and paper not in PAPERS:
+        near = get_close_matches(paper, PAPERS, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown paper {paper!r}. {hint}Papers: {', '.join(sorted(PAPERS))}.")
     runs = tidy(runs)
-    sections: list[tuple[str, list[Exhibit]]] = []
-    notes: list[str] = []
-    for setting in settings(runs):
-        exhibits, skipped = _exhibits(setting)
-        sections.append((_heading(setting), exhibits))
-        notes += skipped
-    every = tuple(exhibit for _, exhibits in sections for exhibit in exhibits)
+    sections, notes = _of_paper(runs, paper, evidence) if paper else _by_setting(runs)
+    shown = [exhibit for _, parts in sections for exhibit in parts]
+    every = tuple(each for each in shown if isinstance(each, Exhibit))
     files = _files(every) | _frames(runs)
     files["index.html"] = page(sections, runs, papers, about=about, notes=notes).encode()
     _write_all(out, files)
@@ -86,15 +98,54 @@ def build(
     return Built(
         tables=paths("tables/", ".tex"),
         csvs=paths("", ".csv"),
-        figures=paths("figures/", ".pdf", ".png"),
+        figures=paths("", ".pdf", ".png"),
         page=out / "index.html",
         exhibits=every,
         notes=tuple(notes),
     )
 
 
-def _exhibits(setting: Setting) -> tuple[list[Exhibit], list[str]]:
-    made, skipped = [], []
+Sections = list[tuple[str, list[Exhibit | str]]]
+
+
+def _by_setting(runs: DataFrame) -> tuple[Sections, list[str]]:
+    """The same exhibits for each data set and protocol; what is left out, and why."""
+    aside, points = searches(runs), geometric(runs)
+    sections: Sections = []
+    notes: list[str] = []
+    for setting in settings(runs[~aside & ~points]):
+        exhibits, skipped = _exhibits(setting)
+        sections.append((_heading(setting), exhibits))
+        notes += skipped
+    if aside.any():
+        notes.append(f"{aside.sum()} cells of searches are in no table: they never saw the test.")
+    if points.any():
+        notes.append(
+            f"{points.sum()} cells are about points on the sphere and have no accuracy to show: "
+            "python -m benchmark report --paper dl2pa"
+        )
+    return sections, notes
+
+
+def _of_paper(runs: DataFrame, paper: str, evidence: Evidence | None) -> tuple[Sections, list[str]]:
+    """A paper's exhibits by its own sections; a sentence with a command where cells lack."""
+    numbers = printed(paper)
+    sections: dict[str, list[Exhibit | str]] = {}
+    notes = []
+    for item in PAPERS[paper]:
+        made = item.make(runs, numbers, evidence)
+        parts = sections.setdefault(f"{paper} · {item.section}", [])
+        parts += made
+        if not made:
+            note = f"{item.name}, {item.what}: no cells yet. {item.command}"
+            parts.append(note)
+            notes.append(note)
+    return list(sections.items()), notes
+
+
+def _exhibits(setting: Setting) -> tuple[list[Exhibit | str], list[str]]:
+    made: list[Exhibit | str] = []
+    skipped = []
     for name, make, otherwise in MAKERS:
         exhibit = make(setting.runs, f"{setting.slug}-{name}")
         if exhibit is None:
@@ -112,15 +163,15 @@ def _files(exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     parts: list[str] = []
     for exhibit in exhibits:
-        folder = "tables" if exhibit.figure is None else "figures"
+        folder = "tables" if exhibit.figure is None else "cost" if exhibit.cost else "figures"
         files[f"{folder}/{exhibit.name}.csv"] = exhibit.csv.encode()
         if exhibit.latex is not None:
             files[f"tables/{exhibit.name}.tex"] = exhibit.latex.encode()
             parts.append(rf"\input{{tables/{exhibit.name}.tex}}")
         if exhibit.figure is not None:
-            files[f"figures/{exhibit.name}.pdf"] = style.pdf(exhibit.figure)
-            files[f"figures/{exhibit.name}.png"] = style.png(exhibit.figure)
-            path = f"figures/{exhibit.name}.pdf"
+            files[f"{folder}/{exhibit.name}.png"] = style.png(exhibit.figure)
+            path = f"{folder}/{exhibit.name}.pdf"
+            files[path] = style.pdf(exhibit.figure)
             parts.append(latex.figure(path, exhibit.caption, exhibit.name))
     files["all.tex"] = latex.document(parts).encode()
     return files

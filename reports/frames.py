@@ -4,29 +4,37 @@ One row is one cell. Accuracy and its relatives are fractions in [0, 1]; per cen
 """
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
 
 import pandas as pd
 from pandas import DataFrame, Series
 
-STATES = ("done", "diverged", "failed")
+STATES = ("done", "diverged", "failed", "pruned")
 
 TEXTS = ("key", "label", "state", "data", "backbone", "head", "seed", "recipe")
 REMARKS = ("suites", "profile", "group_rule", "finished")  # may be empty
 WHOLES = ("largest", "dim", "epochs")
 COUNTS = ("classes", "train_images", "width")  # whole, unknown where a cell failed early
-SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip")
+SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip", "validation")
 
-COST = ("seconds", "images_per_second", "peak_memory_mb", "finished")
+GEOMETRY = ("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity")
+"""Of the class vectors over all pairs: cosines, mean angle, log of the mean Gaussian potential."""
+
+LATER = (*GEOMETRY, "validation", "assignment_seconds")
+"""Columns that older frames lack; there they are unknown."""
+
+COST = ("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds", "finished")
 """What a cell cost and when: belongs to the machine, so it is kept apart from what was measured."""
 
 COLUMNS = (
     *("key", "label", "suites", "state", "data", "ratio", "profile", "largest", "backbone"),
     *("head", "dim", "seed", "recipe", "epochs", "classes", "train_images", "group_rule"),
     *("accuracy", "many", "medium", "few", "top5", "ece", "nc1", "nc2", "nc3", "nc4"),
-    *("oracle", "flip", "parameters", "flops", "width"),
-    *("seconds", "images_per_second", "peak_memory_mb", "finished", "diverged_step"),
+    *("oracle", "flip", "validation", *GEOMETRY, "parameters", "flops", "width"),
+    *("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds", "finished"),
+    "diverged_step",
 )
 
 COMPARABLE = ("data", "backbone", "recipe", "epochs", "profile", "largest", "group_rule")
@@ -57,7 +65,8 @@ class Setting:
 def tidy(runs: DataFrame) -> DataFrame:
     """The ledger's rows, checked, typed, and in an order that does not depend on theirs.
 
-    Returns a new frame with exactly COLUMNS, one row per cell; columns beyond these are left out.
+    Returns a new frame with exactly COLUMNS, one row per cell; columns beyond these are left out,
+    those of LATER may be missing.
     Raises ValueError, in one sentence, for an empty frame, a missing column, a wrong type, an
     unknown state, a fraction outside [0, 1], or two cells that this report could not tell apart.
     """
@@ -65,6 +74,7 @@ def tidy(runs: DataFrame) -> DataFrame:
         raise ValueError(
             "no finished cells to report on, run first: python -m benchmark run --suite quick"
         )
+    runs = runs.assign(**{name: math.nan for name in LATER if name not in runs.columns})
     missing = [name for name in COLUMNS if name not in runs.columns]
     if missing:
         raise ValueError(
@@ -136,6 +146,20 @@ def shortened(runs: DataFrame) -> DataFrame:
     return frame
 
 
+def searches(runs: DataFrame) -> Series:
+    """Which cells are judged on images carved off the training set: they stand in no table."""
+    return runs["data"].str.contains(r"(?:^| )validation=", regex=True).astype(bool)
+
+
+def geometric(runs: DataFrame) -> Series:
+    """Which cells are about points on the sphere, so that their accuracy means nothing.
+
+    Those of no epoch at all, and those on the data set sphere, which has no images.
+    """
+    sphere = runs["data"].str.split(" ").str[0] == "sphere"
+    return ((runs["epochs"] == 0) | sphere).astype(bool)
+
+
 def single(runs: DataFrame) -> Setting:
     """The one setting of a frame that is meant for one table.
 
@@ -199,7 +223,9 @@ def _check_values(frame: DataFrame) -> None:
         raise ValueError(
             f"unknown state {row['state']!r} of {row['label']}; a report knows {', '.join(STATES)}."
         )
+    judged = ~searches(frame) & ~geometric(frame)  # the others may have no accuracy on test
     torn = (frame["state"] == "done") != frame["accuracy"].notna()
+    torn &= judged | (frame["state"] != "done")
     if torn.any():
         row = frame.loc[torn.idxmax()]
         raise ValueError(

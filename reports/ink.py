@@ -18,6 +18,11 @@ def percent(share: float) -> str:
     return NOTHING if math.isnan(share) else f"{100 * share:.1f}"
 
 
+def number(value: float) -> str:
+    """A number without needless digits; nothing for NaN."""
+    return "" if math.isnan(value) else f"{value:g}"
+
+
 def ratio(value: float) -> str:
     """An imbalance ratio, largest over smallest class: 100 -> '1:100', 1 -> 'balanced'."""
     return "balanced" if value == 1 else f"1:{value:g}"

@@ -10,7 +10,7 @@ from pandas import DataFrame, Series
 
 from reports import ink, style
 from reports.exhibits import Exhibit
-from reports.frames import COST
+from reports.frames import COST, LATER, geometric
 
 TITLE = "Classifier heads, compared"
 TAGS = {"bold": "strong", "underline": "u"}
@@ -50,12 +50,15 @@ CELLS = (
     ("finished", "finished", str),
     ("oracle %: best test epoch, not a result", "oracle", ink.percent),
     ("flip-averaged %, not a result", "flip", ink.percent),
+    ("validation %: of searches", "validation", ink.percent),
+    ("largest cosine of class vectors", "cosine_max", "{:.4f}".format),
+    ("one assignment, s", "assignment_seconds", "{:.3g}".format),
     ("key", "key", str),
 )
 
 
 def page(
-    sections: Sequence[tuple[str, Sequence[Exhibit]]],
+    sections: Sequence[tuple[str, Sequence[Exhibit | str]]],
     runs: DataFrame,
     papers: Mapping[str, str | Sequence[str]],
     *,
@@ -64,7 +67,8 @@ def page(
 ) -> str:
     """The whole page, as HTML text.
 
-    sections: heading and exhibits of each setting. runs: tidy frame, for the table of cells.
+    sections: heading and exhibits of each setting, or sentences in their place.
+    runs: tidy frame, for the table of cells.
     papers: head name -> citation (or its parts); heads not in the frame are left out.
     about: suite name -> what it asks, in plain text. notes: what was left out and why.
     """
@@ -128,7 +132,9 @@ def _contents(headings: Iterable[str]) -> str:
     return f"<nav>{''.join(links)}</nav>"
 
 
-def _exhibit(exhibit: Exhibit) -> str:
+def _exhibit(exhibit: Exhibit | str) -> str:
+    if isinstance(exhibit, str):
+        return f'<p class="look">{_safe(exhibit)}</p>'
     told = f'<p class="look">{_safe(exhibit.look)}</p>'
     if exhibit.figure is not None:
         image = base64.b64encode(style.png(exhibit.figure)).decode()
@@ -138,7 +144,10 @@ def _exhibit(exhibit: Exhibit) -> str:
         )
     else:
         shown = _table(exhibit)
-    return f'<article id="{exhibit.name}"><h3>{_safe(exhibit.title)}</h3>{told}{shown}</article>'
+    kind = ' class="cost"' if exhibit.cost else ""
+    return (
+        f'<article id="{exhibit.name}"{kind}><h3>{_safe(exhibit.title)}</h3>{told}{shown}</article>'
+    )
 
 
 def _table(exhibit: Exhibit) -> str:
@@ -147,7 +156,7 @@ def _table(exhibit: Exhibit) -> str:
     rows = []
     before = None
     for (_, row), (_, ink_row) in zip(table.iterrows(), marks.iterrows(), strict=True):
-        block = row.get("ratio")
+        block = row.get(exhibit.block)
         opens = ' class="block"' if before is not None and block != before else ""
         before = block
         cells = "".join(f"<td>{_marked(str(t), m)}</td>" for t, m in zip(row, ink_row, strict=True))
@@ -188,12 +197,14 @@ def _papers(runs: DataFrame, papers: Mapping[str, str | Sequence[str]]) -> str:
 
 
 def _cells(runs: DataFrame) -> str:
+    runs = runs.assign(accuracy=runs["accuracy"].mask(geometric(runs)))
+    cells = [each for each in CELLS if each[1] not in LATER or runs[each[1]].notna().any()]
     head = "".join(
         f'<th scope="col"{_kind(column)}><button type="button">{_safe(heading)}</button></th>'
-        for heading, column, _ in CELLS
+        for heading, column, _ in cells
     )
     rows = "".join(
-        f"<tr>{''.join(_value(row, column, show) for _, column, show in CELLS)}</tr>\n"
+        f"<tr>{''.join(_value(row, column, show) for _, column, show in cells)}</tr>\n"
         for _, row in runs.iterrows()
     )
     return (

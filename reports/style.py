@@ -41,16 +41,22 @@ class Look:
 # The order is the order of rows and legends: learned, fixed, assigned, re-weighted, second stages.
 KNOWN = {
     "psc": Look(COLOURS["black"], "o", "-"),
+    "psc uniformity=0.01": Look(COLOURS["orange"], "s", "--"),  # stands for any weight
     "focal": Look(COLOURS["grey"], "v", "--"),
     "etf": Look(COLOURS["blue"], "s", "-"),
     "hpn": Look(COLOURS["green"], "^", "-"),
+    "hpn placement=released": Look(COLOURS["green"], "v", "--"),
     "word2vec": Look(COLOURS["sky"], "v", "-."),
     "one_hot": Look(COLOURS["grey"], "p", ":"),
     "fixed": Look(COLOURS["sky"], "h", "--"),
+    "fixed points=separation": Look(COLOURS["green"], "h", "-."),
+    "fixed points=average_angle": Look(COLOURS["orange"], "v", "-."),
+    "fixed points=random": Look(COLOURS["grey"], "o", ":"),
     "ebv": Look(COLOURS["green"], "X", ":"),
     "kasarla": Look(COLOURS["pink"], "<", "-."),
     "dl2pa": Look(COLOURS["red"], "D", "-"),
     "dl2pa assignment=fixed": Look(COLOURS["orange"], "d", "--"),
+    "dl2pa prototypes=psc": Look(COLOURS["pink"], "d", "-"),
     "dnc": Look(COLOURS["pink"], "p", "-"),
     "goto": Look(COLOURS["blue"], "h", ":"),
     "logit_adjustment": Look(COLOURS["sky"], "P", "-"),

@@ -17,6 +17,8 @@ from benchmark.planning import suite as suites
 from benchmark.records.ledger import Ledger, default_uri
 from benchmark.records.record import Record, Torn, records
 
+WORDS = ("head", "ratio", "data", "backbone", "method", "value")  # columns that are not numbers
+
 
 def report(
     suite: str | None,
@@ -126,8 +128,8 @@ def _about(frame: pd.DataFrame) -> dict[str, str]:
 def _table(title: str, values: pd.DataFrame, marks: pd.DataFrame | None) -> Table:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in values.columns:
-        words = str(name) in ("head", "ratio")
-        table.add_column(str(name), justify="left" if words else "right", no_wrap=True)
+        justify = "left" if str(name) in WORDS else "right"
+        table.add_column(str(name), justify=justify, no_wrap=True)
     for row in range(len(values)):
         cells = [Text(str(value)) for value in values.iloc[row]]
         if marks is not None:

@@ -19,6 +19,8 @@ class Exhibit:
     figure   the figure; None for a table
     caption  protocol, number of seeds, what ± and the marks mean; plain text
     marks    same shape as table: '', 'bold' or 'underline' for the first word of a cell
+    block    column of the table whose values part it into blocks of rows
+    cost     shows what belongs to the machine, so that it differs where cells are trained again
     """
 
     name: str
@@ -30,3 +32,5 @@ class Exhibit:
     figure: Figure | None
     caption: str = ""
     marks: DataFrame | None = None
+    block: str = "ratio"
+    cost: bool = False

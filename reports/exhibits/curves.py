@@ -81,39 +81,39 @@ def _exhibit(name: str, title: str, look: str, long: DataFrame, figure: Figure) 
 
 
 def _ratios(long: DataFrame) -> Figure:
-    figure, axes = _canvas(1, entries=len(long.groupby(["head", "dim"])))
+    figure, axes = canvas(1, entries=len(long.groupby(["head", "dim"])))
     axis = axes[0]
     groups = _groups(long)
     span = math.log(long["ratio"].max() / long["ratio"].min())
     for i, (label, part, look, fill) in enumerate(groups):
         aside = math.exp(_aside(i, len(groups)) * span)
-        _draw(axis, part["ratio"].to_numpy() * aside, part, label, look, fill)
+        draw(axis, part["ratio"].to_numpy() * aside, part, label, look, fill)
     ratios = sorted(long["ratio"].unique())
     axis.set_xscale("log")
     axis.set_xticks(ratios, [ink.ratio(r) for r in ratios])
     axis.xaxis.minorticks_off()
     axis.set_xlabel("Imbalance ratio, largest over smallest class (log scale)")
-    _finish(figure, axes)
+    finish(figure, axes)
     return figure
 
 
 def _dims(long: DataFrame) -> Figure:
     ratios = sorted(long["ratio"].unique())
     heads = style.order(long["head"])
-    figure, axes = _canvas(len(ratios), entries=len(heads))
+    figure, axes = canvas(len(ratios), entries=len(heads))
     dims = sorted(long["dim"].unique())
     span = math.log(dims[-1] / dims[0])
     for axis, ratio in zip(axes, ratios, strict=True):
         for i, head in enumerate(heads):
             part = long[(long["ratio"] == ratio) & (long["head"] == head)].sort_values("dim")
             aside = math.exp(_aside(i, len(heads)) * span)
-            _draw(axis, part["dim"].to_numpy() * aside, part, head, style.look(head), "full")
+            draw(axis, part["dim"].to_numpy() * aside, part, head, style.look(head), "full")
         axis.set_xscale("log", base=2)
         axis.set_xticks(dims, [str(d) for d in dims])
         axis.xaxis.minorticks_off()
         axis.set_xlabel("Embedding length d (log scale)")
         axis.set_title(ink.ratio(ratio), loc="left")
-    _finish(figure, axes)
+    finish(figure, axes)
     return figure
 
 
@@ -122,7 +122,7 @@ def _rows(long: DataFrame) -> Figure:
     axis = figure.subplots()
     groups = _groups(long)
     for i, (_, part, look, fill) in enumerate(groups):
-        _draw(axis, np.array([i]), part, "", look, fill, sideways=True)
+        draw(axis, np.array([i]), part, "", look, fill, sideways=True)
     axis.set_yticks(range(len(groups)), [style.plain(label) for label, *_ in groups])
     axis.set_ylim(len(groups) - 0.5, -0.5)
     axis.set_xlabel(f"Accuracy on the test set (%), ratio {ink.ratio(long['ratio'].iloc[0])}")
@@ -142,7 +142,7 @@ def _groups(long: DataFrame) -> list[tuple[str, DataFrame, style.Look, str]]:
     return groups
 
 
-def _draw(
+def draw(
     axis: Axes,
     place: np.ndarray,
     part: DataFrame,
@@ -150,14 +150,21 @@ def _draw(
     look: style.Look,
     fill: str,
     sideways: bool = False,
+    scale: float = 100,
+    always: bool = False,
 ) -> None:
-    """One curve: points with bars; joined only where there is more than one seed."""
+    """One curve: points with bars; joined only where there is more than one seed.
+
+    place: of the points, (n,). part: as from `stats.summary`, (n,) rows. scale: of what is drawn
+    over what is measured; 100, per cent. always: join them for one seed too, where chance has no
+    part in them.
+    """
     known = part["mean"].notna().to_numpy()
     place, part = place[known], part[known]
-    mean = 100 * part["mean"].to_numpy()
-    reach = np.nan_to_num(100 * part["high"].to_numpy() - mean)
+    mean = scale * part["mean"].to_numpy()
+    reach = np.nan_to_num(scale * part["high"].to_numpy() - mean)
     x, y = (mean, place) if sideways else (place, mean)
-    joined = look.dashes if (part["n"] > 1).any() else "none"
+    joined = look.dashes if always or (part["n"] > 1).any() else "none"
     axis.plot(
         *(x, y),
         color=look.colour,
@@ -180,7 +187,8 @@ def _draw(
         )
 
 
-def _canvas(panels: int, entries: int) -> tuple[Figure, list[Axes]]:
+def canvas(panels: int, entries: int) -> tuple[Figure, list[Axes]]:
+    """A figure with panels that share their y axis, and room for a legend of that many entries."""
     columns = 2 if panels == 4 else min(panels, 3)
     rows = -(-panels // columns)
     height = max(3.0 * rows + 0.6, 0.2 * entries + 1.0)
@@ -192,11 +200,14 @@ def _canvas(panels: int, entries: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:panels])
 
 
-def _finish(figure: Figure, axes: list[Axes]) -> None:
-    axes[0].set_ylim(*_within(axes[0].get_ylim()))
+def finish(
+    figure: Figure, axes: list[Axes], what: str = "Accuracy on the test set (%)", top: float = 100
+) -> None:
+    """Name the y axes, keep them in [0, top], and put one legend beside all panels."""
+    axes[0].set_ylim(max(0.0, axes[0].get_ylim()[0]), min(top, axes[0].get_ylim()[1]))
     for axis in axes:
         if axis.get_subplotspec().is_first_col():
-            axis.set_ylabel("Accuracy on the test set (%)")
+            axis.set_ylabel(what)
     handles: dict[str, Line2D] = {}
     for axis in axes:
         for line, label in zip(*axis.get_legend_handles_labels(), strict=True):

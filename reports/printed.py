@@ -1,0 +1,63 @@
+"""The papers' numbers, as they stand in print, with protocol, origin and known errors.
+
+One row of `published/PAPER_YEAR.csv` is one number:
+
+    table, method, dataset, ratio, dim, backbone   its place in print; ratio: largest over smallest
+                                                   class, 200 where a paper says 0.005
+    metric, value, std                             accuracy in per cent, cosines as they are
+    network, epochs, recipe, augmentation          how it was measured, as far as known
+    selection                                      which of the epochs it was read at
+    source                                         who measured it: papers quote each other
+    corrected                                      the value without a known error, where that
+                                                   follows from mathematics
+    comparable                                     no: the number cannot be right
+    error                                          what is known to be wrong or contradictory
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+
+import pandas as pd
+from pandas import DataFrame
+
+FOLDER = Path(__file__).parent / "published"
+FILES = {"dl2pa": "dl2pa_2024.csv"}
+TEXTS = ("table", "method", "dataset", "backbone", "metric", "network", "epochs", "recipe")
+TEXTS += ("augmentation", "selection", "source", "error")
+NUMBERS = ("ratio", "dim", "value", "std", "corrected")
+
+
+def printed(paper: str) -> DataFrame:
+    """The numbers of a paper, in the order of print; accuracies as fractions in [0, 1].
+
+    Returns the columns of the file, beside `text` and `std_text` as printed, `half`: half a unit of
+    the last printed digit, what rounding may hide, and `truth`: the corrected value where there is
+    one, else the printed one. Unknown numbers are NaN. Raises ValueError for an unknown paper.
+    """
+    if paper not in FILES:
+        near = get_close_matches(paper, FILES, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown paper {paper!r}. {hint}Papers: {', '.join(sorted(FILES))}.")
+    raw = pd.read_csv(FOLDER / FILES[paper], dtype=str, keep_default_na=False)
+    scale = raw["metric"].map(lambda metric: 0.01 if metric == "accuracy" else 1.0)
+    columns = {name: raw[name].astype(object) for name in TEXTS}
+    numbers = {name: pd.to_numeric(raw[name]).astype("float64") for name in NUMBERS}
+    for name in ("value", "std", "corrected"):
+        numbers[name] = (numbers[name] * scale).round(9)  # 0.6622, not 0.6622000000000001
+    told = raw["corrected"].where(raw["corrected"] != "", raw["value"])
+    return DataFrame(
+        columns
+        | numbers
+        | {
+            "comparable": raw["comparable"] == "yes",
+            "text": raw["value"].astype(object),
+            "std_text": raw["std"].astype(object),
+            "half": told.map(_half) * scale,
+            "truth": numbers["corrected"].where(raw["corrected"] != "", numbers["value"]),
+        }
+    )
+
+
+def _half(text: str) -> float:
+    """Half a unit of the last digit: 0.05 for '62.1'."""
+    return 0.5 * 10.0 ** -len(text.partition(".")[2])

@@ -1,0 +1,47 @@
+"""Heads as text: options, defaults, stars."""
+
+import inspect
+
+import pytest
+
+from heads import HEADS
+from reports.methods import DEFAULTS, fits, options, stated
+
+
+@pytest.mark.parametrize(
+    ("head", "pattern", "fitting"),
+    [
+        ("psc", "psc", True),
+        ("psc projection=needed", "psc", True),  # a default that is written out
+        ("psc projection=always", "psc", False),
+        ("psc projection=always", "psc projection=*", True),
+        ("psc", "psc projection=*", True),
+        ("psc uniformity=0.01", "psc projection=*", False),
+        ("psc cosine=True scale=1", "psc cosine=True scale=1 *", True),
+        ("psc cosine=True scale=1 projection=always", "psc cosine=True scale=1 *", True),
+        ("psc cosine=True", "psc cosine=True scale=1 *", False),
+        ("psc > ncm", "psc", False),
+        ("psc_like", "psc", False),
+        ("fixed", "fixed points=energy scale=*", True),
+        ("fixed scale=16", "fixed points=energy scale=*", True),
+        ("fixed points=random", "fixed points=energy *", False),
+        ("dl2pa prototypes=random", "dl2pa prototypes=spread *", False),
+        ("dl2pa reduction=sum", "dl2pa prototypes=spread *", True),
+        ("word2vec words=mine.npy", "word2vec *", True),
+    ],
+)
+def test_fits(head, pattern, fitting):
+    assert fits(head, pattern) is fitting
+
+
+def test_options_leave_defaults_out():
+    assert options("dl2pa assignment=dynamic reduction=sum") == {"reduction": "sum"}
+    assert stated("dl2pa reduction=sum") == ("dl2pa", {"reduction": "sum"})
+
+
+@pytest.mark.parametrize("name", sorted(set(DEFAULTS) & set(HEADS)))
+def test_defaults_are_those_of_the_heads(name):
+    own = inspect.signature(HEADS[name]).parameters
+    for key, value in stated(f"{name} {DEFAULTS[name]}")[1].items():
+        default = own[key].default
+        assert (f"{default:g}" if isinstance(default, float) else str(default)) == value, key

@@ -251,7 +251,8 @@ def test_labels(cell):
     )
     other = replace(cell, data=freeze(OTHER_DATA))
     assert other.material == (
-        "cifar10 flowers classes=7 1:50 profile=step validation=0.1 subset_seed=1 groups=at_least_100"
+        "cifar10 flowers classes=7 1:50 "
+        "profile=step validation=0.1 subset_seed=1 groups=at_least_100"
     )
     thawed = with_stage(cell, 1, frozen=False, protocol="quick lr=0.2")
     assert thawed.method == "psc dim=8 >> ncm transform=l2n recipe=quick,lr=0.2"

@@ -24,6 +24,12 @@ Files = Annotated[
     list[Path] | None,
     typer.Option("--with", help="A Python file with a head of yours; repeatable."),
 ]
+Words = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--words", help="File of word vectors, or DATA=FILE: .npy, word2vec, GloVe; repeatable."
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of the records.")]
 DataRoot = Annotated[
     Path | None, typer.Option("--data-root", help="Default: $BENCHMARK_DATA, else ./data.")
@@ -64,11 +70,13 @@ def run(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Train again what has changed since.")
     ] = False,
+    words: Words = None,
 ) -> None:
     """Train what is missing of a suite, and nothing else."""
     from benchmark.commands import run as command
+    from benchmark.commands.desk import Options
 
-    options = command.Options(
+    options = Options(
         suite=suite,
         changes=changes or [],
         files=files or [],
@@ -82,6 +90,7 @@ def run(
         download=download,
         skip_missing=skip_missing,
         refresh=refresh,
+        words=words or [],
     )
     raise typer.Exit(command.run(options, _console()))
 
@@ -94,17 +103,30 @@ def plan(
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    words: Words = None,
 ) -> None:
     """List the cells of a suite, their state and the predicted time; run nothing."""
     from benchmark.commands import plan as command
 
     root = _data_root(data_root)
-    command.plan(suite, changes or [], files or [], runs, root, _console(), as_json=as_json)
+    command.plan(
+        suite,
+        changes or [],
+        files or [],
+        runs,
+        root,
+        _console(),
+        as_json=as_json,
+        words=words or [],
+    )
 
 
 @app.command()
 def report(
     suite: Annotated[str | None, typer.Option(help="Only this suite's cells.")] = None,
+    paper: Annotated[
+        str | None, typer.Option(help="Also this paper's tables and figures, beside the print.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the findings.")] = Path("findings"),
     files: Files = None,
     runs: Runs = Path("runs"),
@@ -113,12 +135,60 @@ def report(
     """Write tables (LaTeX, CSV), figures and a page from the ledger."""
     from benchmark.commands import report as command
 
-    command.report(suite, out, runs, tracking_uri, files or [], _console())
+    command.report(suite, out, runs, tracking_uri, files or [], _console(), paper)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Name of a study, or path of a YAML file.")],
+    changes: Changes = None,
+    files: Files = None,
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+    tracking_uri: Tracking = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    jobs: Annotated[
+        int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")] = 1,
+    offline: Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Grid: decline cells whose data is not here.")
+    ] = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Train again what has changed since.")
+    ] = False,
+    words: Words = None,
+) -> None:
+    """Try values: all of a grid, or those that a search draws and its validation images judge."""
+    from benchmark.commands import study as command
+    from benchmark.commands.desk import Options
+
+    options = Options(
+        suite=name,
+        changes=changes or [],
+        files=files or [],
+        runs=runs,
+        data_root=_data_root(data_root),
+        tracking_uri=tracking_uri,
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        offline=offline,
+        download=download,
+        skip_missing=skip_missing,
+        refresh=refresh,
+        words=words or [],
+    )
+    raise typer.Exit(command.study(options, _console()))
 
 
 @app.command(name="list")
 def listing(
-    what: Annotated[str, typer.Argument(help="heads, datasets, backbones, recipes or suites.")],
+    what: Annotated[
+        str, typer.Argument(help="heads, datasets, backbones, recipes, suites or studies.")
+    ],
 ) -> None:
     """Print a table of contents, with papers."""
     from benchmark.commands import listing as command
@@ -134,6 +204,21 @@ def check(
     from benchmark.commands import check as command
 
     raise typer.Exit(command.check(head, _console()))
+
+
+@app.command()
+def prototypes(
+    classes: Annotated[int, typer.Option(help="Number of points.")],
+    dim: Annotated[int, typer.Option(help="Length of each.")],
+    objective: Annotated[
+        str, typer.Option(help="energy, separation, or a procedure as a paper runs it.")
+    ] = "energy",
+    out: Annotated[Path | None, typer.Option(help="A .npy file: one row per class.")] = None,
+) -> None:
+    """Spread points on the sphere, describe them, and save them."""
+    from benchmark.commands import prototypes as command
+
+    command.prototypes(classes, dim, objective, out, _console())
 
 
 @app.command()

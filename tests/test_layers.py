@@ -58,8 +58,7 @@ DEVIATIONS: dict[tuple[str, str], str] = {
     ("benchmark.training.runner", "psutil"): "peak memory of a cell, measured where it is trained",
     ("benchmark.records.ledger", "safetensors"): "arrays of a run, handed on to reports",
     ("benchmark.commands.agenda", "torch"): "class counts of the stand-in problem",
-    ("benchmark.commands.run", "torch"): "`--device auto` asks whether there is an accelerator",
-    ("benchmark.commands.run", "psutil"): "how many cells the machine's memory holds",
+    ("benchmark.commands.desk", "torch"): "`--device auto` asks whether there is an accelerator",
     ("benchmark.commands.report", "pandas"): "the ledger's frame, handed on to reports",
 }
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmark.planning.suite import suggest
 
-WHAT = ("heads", "datasets", "backbones", "recipes", "suites")
+WHAT = ("heads", "datasets", "backbones", "recipes", "suites", "studies")
 
 
 def listing(what: str, console: Console) -> None:
@@ -65,7 +65,10 @@ def _recipes() -> list[tuple[str, str]]:
     from benchmark.planning.recipes import RECIPES
 
     return [
-        (name, f"{each.source}\n[dim]{_fields(each.recipe.model_dump(exclude_defaults=True))}[/dim]")
+        (
+            name,
+            f"{each.source}\n[dim]{_fields(each.recipe.model_dump(exclude_defaults=True))}[/dim]",
+        )
         for name, each in RECIPES.items()
     ]
 
@@ -78,3 +81,9 @@ def _suites() -> list[tuple[str, str]]:
     from benchmark.planning import suite
 
     return [(name, suite.read(name).comment) for name in suite.names()]
+
+
+def _studies() -> list[tuple[str, str]]:
+    from studies import holes
+
+    return [(name, holes.read(name).comment) for name in holes.names()]

@@ -1,8 +1,8 @@
 """The local engine: cells side by side in processes on this machine.
 
-The parent imports neither torch nor a data set; it hands out cells, trunks before what stands on
-them, listens, and lets the caller deliver records. A worker that dies takes one cell with it: the
-cell is recorded as failed, another worker starts, and the suite goes on.
+The parent imports neither torch nor a data set; it hands out cells, trunks and sources before what
+stands on them, listens, and lets the caller deliver records. A worker that dies takes one cell with
+it: the cell is recorded as failed, another worker starts, and the suite goes on.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ GRACE = 60.0  # seconds that workers have for their step and its checkpoint, whe
 class Event:
     """Something that happened to a cell.
 
-    kind    started · pulse · done · diverged · failed · busy · stopped
+    kind    started · pulse · done · diverged · failed · busy · stopped · recalled
     values  step and steps, seconds, or reason
     """
 
@@ -57,8 +57,13 @@ class Local:
     _workers: list[_Worker] = field(default_factory=list)
     _ended: dict[str, str] = field(default_factory=dict)
 
-    def run(self, cells: Sequence[Cell]) -> dict[str, str]:
+    def run(
+        self, cells: Sequence[Cell], more: Callable[[], Sequence[Cell]] = tuple
+    ) -> dict[str, str]:
         """Train cells; gives how each ended, by key. On SIGINT or SIGTERM the rest is left.
+
+        more  asked for further cells, trunks first, whenever a worker has nothing to do; once it
+              gives none and nothing is trained any more, the run is over
 
         `interrupted` is then the number of the signal. A second signal ends the workers at once.
         """
@@ -68,15 +73,44 @@ class Local:
         for number in before:
             signal.signal(number, self._interrupt)
         try:
-            while (waiting and not self.interrupted) or any(w.cell for w in self._workers):
+            while True:
                 if not self.interrupted:
+                    self._fetch(waiting, asked, more)
                     self._hand_out(waiting, asked)
+                if not self._busy and (self.interrupted or not waiting):
+                    break
                 self._listen()
         finally:
             self._close()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return dict(self._ended)
+
+    def recall(self, key: str) -> None:
+        """Have the cell with this key stopped at its next step, and its position dropped.
+
+        It ends as 'recalled', unless it is over before the word arrives.
+        """
+        for worker in self._workers:
+            if worker.cell is not None and worker.cell.key == key:
+                try:
+                    worker.pipe.send(key)
+                except OSError:  # it died: `_listen` finds out
+                    pass
+
+    @property
+    def _busy(self) -> int:
+        return sum(worker.cell is not None for worker in self._workers)
+
+    def _fetch(
+        self, waiting: list[Cell], asked: set[str], more: Callable[[], Sequence[Cell]]
+    ) -> None:
+        while not self.interrupted and self._busy + len(waiting) < self.jobs:
+            fresh = more()
+            if not fresh:
+                return
+            waiting.extend(fresh)
+            asked.update(cell.key for cell in fresh)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         for worker in self._workers:
@@ -86,12 +120,13 @@ class Local:
 
     def _hand_out(self, waiting: list[Cell], asked: set[str]) -> None:
         for cell in list(waiting):
-            trunk = cell.trunk.key if cell.trunk else None
-            if trunk in asked and trunk not in self._ended:
+            under = [each.key for each in cell.foundations if each.key in asked]
+            if any(key not in self._ended for key in under):
                 continue
-            if trunk in asked and self._ended[trunk] != "done":
+            broken = [key for key in under if self._ended[key] != "done"]
+            if broken:
                 waiting.remove(cell)
-                reason = f"its trunk {trunk} {self._ended[trunk]}"
+                reason = f"what it stands on, {broken[0]}, {self._ended[broken[0]]}"
                 Record(self.settings.runs / cell.key).begin(cell)
                 Record(self.settings.runs / cell.key).fail(reason, reason)
                 self._end(cell, "failed", {"reason": reason})
@@ -117,7 +152,7 @@ class Local:
             return None
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.settings), daemon=True)
+        process = context.Process(target=serve, args=(theirs, self.settings))
         process.start()
         theirs.close()
         self._workers.append(_Worker(process, ours))
@@ -182,6 +217,13 @@ def workers_fit(cores: int, threads: int, cells: int, device: str, memory: int) 
     if device != "cpu":
         return 1
     return max(1, min(cores // max(threads, 1), memory // 2**31, cells))
+
+
+def memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
 
 
 def folder(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """A worker: a process that trains one cell after another, as its parent sends them.
 
-It sends back (kind, values): 'pulse' while training, then 'done', 'failed', 'busy' or 'stopped'.
-It stops at the next step on SIGTERM, and when its parent is gone.
+It sends back (kind, values): 'pulse' while training, then 'done', 'failed', 'busy', 'stopped' or
+'recalled'. It stops at the next step on SIGTERM, and when its parent is gone; it gives up the cell
+that it trains, and only that, when its parent sends the cell's key.
 """
 
 import os
@@ -9,7 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,8 @@ class Settings:
     files: tuple[Path, ...]
     device: str
     threads: int
+    words: Mapping[str, Path] = field(default_factory=dict)
+    readers: int = 0
 
 
 class _Stop:
@@ -43,6 +46,25 @@ class _Stop:
 
     def __call__(self) -> bool:
         return self.asked or os.getppid() != self.parent
+
+
+class _Recall:
+    """Whether to stop the cell that is being trained: all is to stop, or its parent recalls it."""
+
+    def __init__(self, pipe: Connection, key: str, stop: _Stop):
+        self.pipe, self.key, self.stop = pipe, key, stop
+        self.heard = False
+
+    def __call__(self) -> bool:
+        while not self.heard and not self.stop() and self.pipe.poll():
+            try:
+                said = self.pipe.recv()
+            except (EOFError, OSError):
+                said = None
+            if said is None:  # the parent closes, or is gone
+                self.stop.asked = True
+            self.heard = said == self.key
+        return self.heard or self.stop()
 
 
 class _Pulse:
@@ -79,6 +101,8 @@ def serve(pipe: Connection, settings: Settings) -> None:
         registry(settings.files),
         settings.device,
         settings.threads,
+        settings.words,
+        settings.readers,
     )
     while not stop():
         try:
@@ -89,6 +113,8 @@ def serve(pipe: Connection, settings: Settings) -> None:
             return
         if values is None:
             return
+        if isinstance(values, str):  # recalls a cell that was over when the word arrived
+            continue
         answer = _train(values, place, pipe, stop)
         try:
             pipe.send(answer)
@@ -99,17 +125,22 @@ def serve(pipe: Connection, settings: Settings) -> None:
 def _train(values: dict[str, Any], place: Any, pipe: Connection, stop: _Stop) -> tuple[str, Any]:
     from benchmark.planning.cell import Cell
     from benchmark.records.record import Busy, Record
+    from benchmark.training import checkpoint
     from benchmark.training.runner import Ear, run
     from benchmark.training.train import Stopped
 
     cell = Cell.from_json(values)
     began = time.monotonic()
+    recall = _Recall(pipe, cell.key, stop)
     try:
         pulse = _Pulse(pipe)
-        state = run(cell, place, Ear(pulse=pulse.step, epoch=pulse.epoch, stop=stop))
+        state = run(cell, place, Ear(pulse=pulse.step, epoch=pulse.epoch, stop=recall))
         return state, {"seconds": time.monotonic() - began}
     except Stopped:
-        return "stopped", {}
+        if not recall.heard:
+            return "stopped", {}
+        checkpoint.clear(place.runs / cell.key)
+        return "recalled", {"seconds": time.monotonic() - began}
     except Busy as error:
         return "busy", {"reason": str(error)}
     except Exception as error:  # one failing cell does not stop the suite: it is recorded

@@ -101,6 +101,12 @@ class Ledger:
         with _asking(self.uri) as client:
             _log(client, run, _curves(rows))
 
+    def leave(self, run: str, reason: str) -> None:
+        """Show that a cell's training was given up: a pruned trial. Raises Unreachable."""
+        with _asking(self.uri) as client:
+            client.set_tag(run, _REASON, reason)
+            client.set_terminated(run, "KILLED")
+
     def read(self, suite: str | None = None) -> pd.DataFrame:
         """One row per committed cell, in the order of labels; columns as `columns()`.
 

@@ -470,8 +470,8 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
     if result["state"] != "done":
         raise ValueError(f"cell {key} {result['state']}: there are no weights to load.")
     table = registry(files)
-    for name, digest in result["digests"]["heads"].items():
-        if table.digests.get(name) != digest:
+    for name, known in result["digests"]["heads"].items():
+        if table.digests.get(name) != known:
             raise ValueError(
                 f"cell {key} was trained with another source of head {name!r}. Check out commit "
                 f"{result['commit']}, or name the head's file, if it lies outside the tree."

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import psutil
 import pytest
 
 from benchmark.engines.local import Event, Local, _Worker, folder, workers_fit
-from benchmark.engines.worker import Settings
+from benchmark.engines.worker import Settings, _Recall
 from benchmark.planning import suite
 from benchmark.planning.cell import Cell
 from benchmark.planning.plan import complete
@@ -121,7 +122,7 @@ def test_one_bad_cell_does_not_stop_the_others(cells, train, tmp_path):
         dependants, (raised, killed, nan), ("failed", "failed", "diverged"), strict=True
     ):
         assert dependant.result() is None
-        assert dependant.failure()["reason"] == f"its trunk {trunk.key} {how}"
+        assert dependant.failure()["reason"] == f"what it stands on, {trunk.key}, {how}"
         assert dependant.cell().trunk.key == trunk.key
     # what a display hears
     kinds = {cell.key: [e.kind for e in events if e.cell.key == cell.key] for cell in found}
@@ -201,3 +202,56 @@ def test_a_folder_that_cannot_be(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "runs"):
         with pytest.raises(ValueError, match="cannot write to .*Choose another --runs"):
             folder(Path(path))
+
+
+def test_cells_that_come_later_and_one_that_is_recalled(cells, tmp_path):
+    """A recalled cell leaves nothing but its statement, and its worker goes on with the next."""
+    first, second, third = cells("[psc, {psc: {dim: 8}}, {psc: {dim: 9}}]")
+    (stage,) = first.stages
+    recipe = tuple((name, 5000 if name == "epochs" else old) for name, old in stage.recipe)
+    endless = replace(first, stages=(replace(stage, recipe=recipe),))
+    queue = [[endless], [second], [third]]
+    events: list[Event] = []
+
+    def tell(event):
+        if event is None:
+            return
+        events.append(event)
+        if event.kind == "pulse" and event.cell == endless and event.values["rows"]:
+            engine.recall(second.key)  # which nobody trains: nothing happens
+            engine.recall(endless.key)
+
+    settings = Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1)
+    engine = Local(settings, 1, tell)
+    ended = engine.run([], lambda: queue.pop(0) if queue else ())
+    assert ended == {endless.key: "recalled", second.key: "done", third.key: "done"}
+    assert queue == [] and workers() == []
+    folder = tmp_path / "runs" / endless.key
+    record = Record(folder)
+    assert record.cell() == endless and record.result() is None and record.failure() is None
+    assert not list(folder.glob("checkpoint-*")) and not record.held
+    kinds = [event.kind for event in events if event.kind != "pulse"]
+    assert kinds == ["started", "recalled", "started", "done", "started", "done"]
+
+
+class _Asked:
+    """Stands for the worker's own word on whether all is to stop."""
+
+    asked = False
+
+    def __call__(self):
+        return self.asked
+
+
+def test_only_the_cell_that_is_meant_is_recalled():
+    ours, theirs = multiprocessing.Pipe()
+    stop = _Asked()
+    recall = _Recall(theirs, "b", stop)
+    assert not recall()
+    ours.send("a")  # the cell before, which was over when the word arrived
+    assert not recall() and not theirs.poll()
+    ours.send("b")
+    assert recall() and recall.heard and not stop.asked
+    other = _Recall(theirs, "c", stop)
+    ours.close()  # the parent is gone
+    assert other() and not other.heard and stop.asked

@@ -1,0 +1,283 @@
+"""The desk at which `run` and `study` work: what is due, who trains it, and who hears of it."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmark.commands import agenda
+from benchmark.commands.agenda import Agenda
+from benchmark.commands.display import Display, duration
+from benchmark.engines import local
+from benchmark.engines.local import Event, Local
+from benchmark.engines.worker import Settings
+from benchmark.planning.cell import Cell
+from benchmark.planning.plan import DONE, Item
+from benchmark.planning.suite import Suite
+from benchmark.records.record import Record
+
+FOLLOW = 10.0  # seconds between two deliveries of the epochs of running cells
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags of `run` and `study`, as typed."""
+
+    suite: str
+    changes: Sequence[str]
+    files: Sequence[Path]
+    runs: Path
+    data_root: Path
+    tracking_uri: str | None
+    device: str
+    jobs: int
+    threads: int
+    offline: bool
+    download: bool
+    skip_missing: bool
+    refresh: bool
+    words: Sequence[str] = ()
+
+
+class Desk:
+    """What `run` and `study` work with: options, agenda, workers, tracker."""
+
+    def __init__(self, options: Options, console: Console):
+        """options.suite is the name that cells are tagged with. Raises ValueError."""
+        self.options, self.console = options, console
+        self.device = _device(options.device)
+        self.runs = local.folder(options.runs)
+        self.words = agenda.vector_files(options.words)
+        self.tracker = Tracker(options, console)
+
+    def agenda(self, suite: Suite, *, load: bool = False, skip_missing: bool = False) -> Agenda:
+        """The cells of a suite, checked and held against the records."""
+        return agenda.of(
+            suite,
+            self.options.files,
+            self.runs,
+            self.options.data_root,
+            skip_missing=skip_missing,
+            load=load,
+            refresh=self.options.refresh,
+            download=self.options.download,
+            progress=_decoding(self.console),
+            words=self.words,
+        )
+
+    def is_due(self, item: Item) -> bool:
+        """Whether a cell is to be trained; what is left of an older result goes."""
+        due = _is_due(item, self.options.refresh)
+        if due and item.state in ("changed", "torn"):
+            Record(self.runs / item.cell.key).clear()
+        return due
+
+    def jobs(self, cells: int) -> int:
+        """Cells side by side."""
+        return self.options.jobs or local.workers_fit(
+            _cores(),
+            self.options.threads,
+            max(cells, 1),
+            self.device,
+            local.memory(),
+        )
+
+    def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local:
+        """Workers that do as the options say."""
+        options = self.options
+        files = tuple(path.resolve() for path in options.files)
+        settings = Settings(
+            self.runs,
+            options.data_root,
+            files,
+            self.device,
+            options.threads,
+            self.words,
+            readers=max(_cores() // jobs - options.threads, 0),
+        )
+        return Local(settings, jobs, tell)
+
+    def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
+        """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""
+        began = time.monotonic()
+        todo = [item for item in work.items if self.is_due(item)]
+        _announce(self.console, work.items, todo, self.options)
+        ended: dict[str, str] = {}
+        interrupted = 0
+        for item in work.items:
+            if item.state in DONE:
+                note(item.cell)
+        if todo:
+            jobs = self.jobs(len(todo))
+            with Display(self.console, todo, jobs) as display:
+
+                def tell(event: Event | None) -> None:
+                    self.tracker.hear(event)
+                    if event is not None and event.kind in DONE:
+                        note(event.cell)
+                    display.hear(event)
+
+                engine = self.engine(jobs, tell)
+                ended = engine.run([item.cell for item in todo])
+                interrupted = engine.interrupted
+        self.deliver(work)
+        taken = time.monotonic() - began
+        return _close(self.console, work.items, ended, interrupted, taken)
+
+    def deliver(self, work: Agenda) -> None:
+        """Tag the cells with the suite, and bring MLflow what it has not got yet."""
+        for item in work.items:
+            if item.state != "declined":
+                Record(self.runs / item.cell.key).tag(self.options.suite)
+        self.tracker.deliver()
+
+
+class Tracker:
+    """MLflow beside a run: it shows cells while they are trained, and never stops them."""
+
+    def __init__(self, options: Options, console: Console):
+        """Nothing is asked of MLflow yet; with `offline` nothing ever is."""
+        self.options, self.suite, self.console = options, options.suite, console
+        self.runs: dict[str, str] = {}
+        self.rows: dict[str, list[dict[str, float]]] = {}
+        self.last = time.monotonic()
+        self.ledger = None
+        if not options.offline:
+            from benchmark.records.ledger import Ledger, default_uri
+
+            here = options.runs.resolve().parent
+            self.ledger = Ledger(options.tracking_uri or default_uri(here), here / "mlartifacts")
+
+    def open(self) -> None:
+        """Create the database before any worker starts."""
+        self._try(lambda: self.ledger.open())
+
+    def hear(self, event: Event | None) -> None:
+        """Show a cell that begins, its epochs now and then, and its result when it ends."""
+        if event is None:
+            if time.monotonic() - self.last > FOLLOW:
+                self._follow()
+        elif event.kind == "started":
+            cell: Cell = event.cell
+            self._try(lambda: self.runs.update({cell.key: self.ledger.begin(cell, (self.suite,))}))
+        elif event.kind == "pulse":
+            self.rows.setdefault(event.cell.key, []).extend(event.values["rows"])
+        else:
+            self.rows.pop(event.cell.key, None)
+            record = Record(self.options.runs / event.cell.key)
+            record.tag(self.suite)
+            if event.kind in DONE:
+                result = record.result() or {"metrics": {}}
+                accuracy = result["metrics"].get("accuracy")
+                event.values["note"] = "" if accuracy is None else f"{accuracy:.2%}"
+            if event.kind == "recalled" and event.cell.key in self.runs:
+                self._try(lambda: self.ledger.leave(self.runs[event.cell.key], "recalled"))
+            self._try(lambda: self.ledger.deliver([record]))
+
+    def deliver(self) -> None:
+        """Bring whatever has not arrived yet."""
+        from benchmark.records.record import records
+
+        self._try(lambda: self.ledger.deliver(records(self.options.runs)))
+
+    def _follow(self) -> None:
+        self.last = time.monotonic()
+        for key, rows in self.rows.items():
+            if rows and key in self.runs:
+                self._try(lambda run=self.runs[key], rows=rows: self.ledger.follow(run, rows))
+        self.rows.clear()
+
+    def _try(self, deliver) -> None:
+        """The tracker never blocks or fails training: one sentence, and the records stay."""
+        if self.ledger is None:
+            return
+        from benchmark.records.ledger import Unreachable
+
+        try:
+            deliver()
+        except Unreachable as error:
+            self.console.print(f"not delivered: {error}", markup=False)
+            self.ledger = None
+
+
+def _cores() -> int:
+    """Cores that this process may use; all of the machine's where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _is_due(item: Item, refresh: bool) -> bool:
+    return item.state in ("missing", "failed", "torn") or (item.state == "changed" and refresh)
+
+
+def _device(asked: str) -> str:
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = asked.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {asked!r}. Give auto, cpu, cuda or cuda:0.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {asked!r} is not here: torch sees no GPU. Use --device cpu.")
+    return asked
+
+
+def _decoding(console: Console) -> agenda.Progress:
+    """Say how far the decoding of images is; nothing where they are decoded already."""
+
+    def begin(label: str):
+        began = time.monotonic()
+        said = [began]
+
+        def hear(done: int, total: int) -> None:
+            now = time.monotonic()
+            if now - said[0] > 2 or (done == total and now - began > 2):
+                said[0] = now
+                left = duration((now - began) / max(done, 1) * (total - done))
+                console.print(
+                    f"decoding {label}: {done:,} of {total:,} images · {left} left",
+                    highlight=False,
+                )
+
+        return hear
+
+    return begin
+
+
+def _announce(
+    console: Console, items: Sequence[Item], todo: Sequence[Item], options: Options
+) -> None:
+    states = [item.state for item in items]
+    parts = [f"{states.count(state)} {state}" for state in sorted(set(states))]
+    console.print(f"suite {options.suite}: {len(items)} cells: {', '.join(parts)}", markup=False)
+    for item in items:
+        if item.state in ("declined", "changed", "torn", "running"):
+            console.print(f"{item.state:<8} {item.cell.label}: {item.reason}", markup=False)
+    if "changed" in states and not options.refresh:
+        console.print("changed cells are kept out of reports; --refresh trains them again")
+    if todo and all(item.seconds is not None for item in todo):
+        console.print(f"about {duration(sum(item.seconds or 0 for item in todo))} of one worker")
+
+
+def _close(
+    console: Console,
+    items: Sequence[Item],
+    ended: dict[str, str],
+    interrupted: int,
+    seconds: float,
+) -> int:
+    kinds = list(ended.values())
+    parts = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
+    console.print(f"{', '.join(parts) or 'nothing to do'} · {duration(seconds)}", markup=False)
+    if interrupted:
+        console.print("interrupted; the same command goes on where this one stopped")
+        return 128 + int(signal.Signals(interrupted))
+    failed = [item for item in items if ended.get(item.cell.key) in ("failed", "busy")]
+    for item in failed:
+        console.print(f"{ended[item.cell.key]}: {item.cell.label} ({item.cell.key})", markup=False)
+    return 1 if failed else 0

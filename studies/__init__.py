@@ -1,0 +1,1 @@
+"""The notebook: a study is a suite with holes, ranges where values would stand."""

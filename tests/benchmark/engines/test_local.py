@@ -176,6 +176,18 @@ def test_a_worker_that_died_while_idle_takes_no_cell_with_it(cells, tmp_path):
     assert len(waiting) == 1 and told == [] and engine._workers == []
 
 
+def test_workers_may_have_children(tmp_path):
+    """Streamed images are read by processes of the worker's own; a daemon may have none."""
+    settings = Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1)
+    engine = Local(settings, 1, lambda event: None)
+    worker = engine._free()
+    try:
+        assert not worker.process.daemon
+    finally:
+        engine._close()
+    assert not worker.process.is_alive()
+
+
 def test_nothing_to_do(train):
     assert train([]) == ([], [])
 

@@ -102,6 +102,17 @@ def test_history_and_arrays_of_a_run(ledger, cell, finished):
         assert (arrays[name] == value).all()
 
 
+def test_a_cell_that_is_given_up_may_still_be_trained(ledger, cell, finished):
+    run = ledger.begin(cell(), ("search",))
+    ledger.leave(run, "recalled")
+    (found,) = runs(ledger)
+    assert found.info.status == "KILLED" and found.data.tags["benchmark.reason"] == "recalled"
+    assert ledger.read().empty
+    assert ledger.deliver([finished(cell())]) == 1
+    (found,) = runs(ledger)
+    assert found.info.status == "FINISHED" and "benchmark.reason" not in found.data.tags
+
+
 def test_twice_is_once(ledger, cell, finished):
     record = finished(cell())
     assert ledger.deliver([record]) == 1

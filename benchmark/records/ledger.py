@@ -139,7 +139,7 @@ class Ledger:
         points = sorted((each.step, each.value) for each in found)
         frame = pd.DataFrame(points, columns=["step", "value"])
         steps = math.nan if name.startswith("train/") else float(params.get("steps", math.nan))
-        length = steps / max(int(params["epochs"]), 1)
+        length = steps / max(int(params.get("stage_epochs", params["epochs"])), 1)
         epoch = frame["step"] if name.startswith("train/") else frame["step"] / length
         return frame.assign(epoch=epoch.astype(float))[["step", "epoch", "value"]]
 
@@ -190,6 +190,7 @@ def describe(cell: Cell) -> dict[str, Any]:
         "head": _method(cell),
         "recipe": first.protocol,
         "epochs": dict(first.recipe).get("epochs", 0),
+        "stage_epochs": dict(cell.stages[-1].recipe).get("epochs", 0),
         "seed": cell.seed_label,
         "protocol": PROTOCOL,
     }

@@ -65,7 +65,10 @@ def _recipes() -> list[tuple[str, str]]:
     from benchmark.planning.recipes import RECIPES
 
     return [
-        (name, f"{each.source}\n[dim]{_fields(each.recipe.model_dump(exclude_defaults=True))}[/dim]")
+        (
+            name,
+            f"{each.source}\n[dim]{_fields(each.recipe.model_dump(exclude_defaults=True))}[/dim]",
+        )
         for name, each in RECIPES.items()
     ]
 

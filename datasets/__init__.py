@@ -5,6 +5,7 @@ from datasets.cifar import CIFAR10, CIFAR100
 from datasets.digits import Digits
 from datasets.image_folder import ImageFolder
 from datasets.imagenet import ImageNet, ImageNetLT
+from datasets.inaturalist import INaturalist18
 from datasets.sphere import Sphere
 from datasets.stl10 import STL10
 from datasets.svhn import SVHN, SVHNReleased
@@ -21,6 +22,7 @@ DATASETS: dict[str, Dataset] = {
     "tiny_imagenet": TinyImageNet(),  # 200 classes, 64 x 64; Le, Yang 2015
     "imagenet": ImageNet(),  # 1,000 classes, streamed; Russakovsky et al. 2015
     "imagenet_lt": ImageNetLT(),  # 1,000 classes, long-tailed by a list; Liu et al. 2019
+    "inaturalist18": INaturalist18(),  # 8,142 species, long-tailed by itself; Van Horn et al. 2018
     "image_folder": ImageFolder(),  # your own class folders
 }
 

@@ -26,11 +26,12 @@ from torch import Tensor
 from datasets.imbalance import (
     PROFILES,
     RULES,
-    canonical_subset,
+    SUBSETS,
     carve,
     class_counts,
     group,
     remaining_largest,
+    subset,
     unknown,
 )
 
@@ -137,6 +138,7 @@ class Options:
     largest      images of the largest class; None, the data set's own
     validation   share of each class set aside before the profile; 0, as all long-tailed papers
     subset_seed  of the canonical subset; 0, released code of LDAM-DRW
+    subset       which images survive: canonical, first or released_pair; see `imbalance.subset`
     groups       rule for many, medium and few; kang, as all released code
     folder       of an image_folder, under the root
     classes      of a sphere
@@ -151,6 +153,7 @@ class Options:
     groups: str = "kang"
     folder: str | None = None
     classes: int | None = None
+    subset: str = "canonical"
 
     def __post_init__(self) -> None:
         if not _is_number(self.ratio) or not 1 <= self.ratio < math.inf:
@@ -177,6 +180,8 @@ class Options:
             )
         if self.groups not in RULES:
             raise ValueError(unknown("groups rule", self.groups, RULES))
+        if self.subset not in SUBSETS:
+            raise ValueError(unknown("subset", self.subset, SUBSETS))
 
 
 class Dataset(ABC):
@@ -233,10 +238,15 @@ class Dataset(ABC):
         """
         largest = self.largest if asked.largest is None else asked.largest
         if largest is None:
+            if asked.subset != "canonical":
+                raise ValueError(
+                    f"all images are kept, so there is no subset {asked.subset!r} to choose. "
+                    f"Leave `subset` out, or set `largest`."
+                )
             return np.arange(len(labels)), labels
         size = remaining_largest(largest, asked.validation)
         counts = class_counts(len(names), size, asked.ratio, asked.profile)
-        kept = canonical_subset(labels, counts, asked.subset_seed, names)
+        kept = subset(asked.subset, labels, counts, asked.subset_seed, names)
         return kept, labels[kept]
 
     @final

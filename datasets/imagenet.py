@@ -15,7 +15,6 @@ public list; the same test set.
 Nothing is decoded until it is needed, and nothing decoded is kept: the 150 GB stay where they are.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import final
 
@@ -24,24 +23,28 @@ from datasets.base import (
     Images,
     MissingData,
     Progress,
-    forbidden,
     no_classes,
     no_folder,
     present,
 )
-from datasets.folders import (
-    Found,
-    class_names,
-    listing,
-    readable_lines,
-    scan,
-    streamed,
-    synset_names,
-)
+from datasets.folders import class_names, scan, streamed, synset_names
+from datasets.lists import Published, lines, locate, read_lists
 
 SIZE = 224  # of what a model sees; all papers since Krizhevsky et al. 2012, and torchvision
 RESIZE = 256  # shorter side before the middle is taken; the same
-LISTS = ("ImageNet_LT_train.txt", "ImageNet_LT_test.txt")
+LISTS = Published(
+    train="ImageNet_LT_train.txt",
+    test="ImageNet_LT_test.txt",
+    images=115_846,  # Liu et al., sec. 4.1, as the next three
+    classes=1000,
+    largest=1280,
+    smallest=5,
+    checksums={  # of the lists released by Liu et al. and by Kang et al., arXiv:1910.09217
+        "ImageNet_LT_val.txt": "ef44f8e43fbc904809a77216042e7498",  # not trained or tested on
+        "ImageNet_LT_test.txt": "5f5f97c738923e877c5c78accce6744f",
+    },
+    example="train/n01440764/n01440764_190.JPEG",
+)
 
 
 class _ImageNet(Dataset):
@@ -104,21 +107,22 @@ class ImageNetLT(_ImageNet):
     name = "imagenet_lt"
     title = "ImageNet-LT"
     source = "Liu et al. Large-Scale Long-Tailed Recognition in an Open World. CVPR 2019"
+    published = LISTS
 
     def names(
         self, root: Path, folder: str | None = None, classes: int | None = None
     ) -> tuple[str, ...]:
         """As those of ImageNet, in the order of the list's labels."""
         place = self.find(root, folder, classes)
-        lines = _lines(_lists(Path(root))[0])
-        # copies of the list differ in their order of labels: the folder says which class it is
-        wnids = {label: path.split("/")[-2] for path, label in lines}
+        train, _ = self._lists(Path(root))
+        # labels are not in the order of the folders: the path says which class one is
+        wnids = {label: path.split("/")[-2] for path, label in lines(train, LISTS.example)}
         return synset_names([wnids[label] for label in sorted(wnids)], _words(place))
 
     def find(self, root: Path, folder: str | None = None, classes: int | None = None) -> Path:
         """root/imagenet, if the lists are there too."""
         place = super().find(root, folder, classes)
-        _lists(Path(root))
+        self._lists(Path(root))
         return place
 
     def read(
@@ -132,58 +136,13 @@ class ImageNetLT(_ImageNet):
     ) -> Images:
         """The images of the lists, as files, in the lists' order."""
         place = self.find(root, folder, classes)
-        lists = _lists(Path(root))
-        train, test = ([*_listed(place, path)] for path in lists)
-        known = sorted({label for _, label, _ in train})
-        odd = sorted({label for _, label, _ in test} - set(known))
-        if known != [*range(len(known))] or odd:
-            wrong = odd or [k for k in range(len(known)) if k not in known]
-            raise ValueError(
-                f"{lists[0]} gives no image the label {wrong[0]}. Labels go from 0 on without a "
-                f"gap, the same in both lists: fetch the original ones."
-            )
-        return streamed(listing(place, self.names(root), train, test), (SIZE, SIZE), RESIZE)
+        lists = self._lists(Path(root))
+        files = read_lists(place, lists, self.published, self.names(root))
+        return streamed(files, (SIZE, SIZE), RESIZE)
+
+    def _lists(self, root: Path) -> tuple[Path, Path]:
+        return locate(self.name, (root / "imagenet_lt", root / "imagenet"), self.published)
 
 
 def _words(place: Path) -> tuple[Path, ...]:
     return place / "words.txt", place / "LOC_synset_mapping.txt"
-
-
-def _lists(root: Path) -> list[Path]:
-    """The two list files, from the first folder that has them."""
-    for place in (root / "imagenet_lt", root / "imagenet"):
-        found = [place / file for file in LISTS]
-        try:
-            if all(path.is_file() for path in found):
-                return found
-        except PermissionError:
-            raise forbidden(place) from None
-    raise MissingData(
-        f"no lists of imagenet_lt: looked for {root}/{{imagenet_lt,imagenet}}/{LISTS[0]} and "
-        f"{LISTS[1]}. They come with the paper's code: put them there."
-    )
-
-
-def _lines(path: Path) -> Iterator[tuple[str, int]]:
-    """(relative path, label) of each line."""
-    for number, line in enumerate(readable_lines(path), 1):
-        file, _, label = line.rpartition(" ")
-        if not label.isdecimal() or "/" not in file or ".." in file:
-            raise ValueError(
-                f"line {number} of {path} is {line!r}, expected a path such as "
-                f"train/n01440764/n01440764_190.JPEG, a space and a label. Fetch the list again."
-            )
-        yield file, int(label)
-
-
-def _listed(place: Path, path: Path) -> Iterator[Found]:
-    for file, label in _lines(path):
-        try:
-            yield file, label, (place / file).stat()
-        except PermissionError:
-            raise forbidden(place / file) from None
-        except OSError:
-            raise MissingData(
-                f"{place / file} is not there, and {path} names it. Unpack ImageNet as a whole, "
-                f"or name another --data-root."
-            ) from None

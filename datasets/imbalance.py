@@ -13,6 +13,9 @@ DL2PA (CVPR 2024) train on the same images. The third profile is ours:
 
 a power law of the rank, Zipf's where a = 1: steeper at the frequent end than the exponential one.
 
+Alshammari, Wang, Ramanan, Kong. "Long-Tailed Recognition via Weight Balancing." CVPR 2022,
+arXiv:2203.14197, released code, keeps as many images of each class, but the `first` in file order.
+
     n  largest    K  classes    nₖ  counts[k]
 """
 
@@ -25,6 +28,7 @@ import numpy as np
 
 PROFILES = ("exponential", "step", "pareto")
 RULES = ("kang", "at_least_100", "dl2pa_index")
+SUBSETS = ("canonical", "first", "released_pair")
 
 # where the frequent and the medium classes end, by class index (released DL2PA code)
 _INDEX_BORDERS = {10: (3, 7), 100: (36, 71)}
@@ -66,6 +70,28 @@ def class_counts(classes: int, largest: float, ratio: float, profile: str) -> tu
     return tuple(counts)
 
 
+def subset(
+    which: str,
+    labels: np.ndarray,
+    counts: Sequence[int],
+    seed: int,
+    names: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Indices of the images that survive, (sum of counts,) int64, class after class.
+
+    canonical      as in `canonical_subset`
+    first          the first of each class as found, whatever the seed
+    released_pair  of a pipeline of stages the first trains on `first`, all others on `canonical`:
+                   what is asked for here is the material of the others
+    """
+    if which not in SUBSETS:
+        raise ValueError(unknown("subset", which, SUBSETS))
+    if which != "first":
+        return canonical_subset(labels, counts, seed, names)
+    kept = [_available(labels, k, count, names)[:count] for k, count in enumerate(counts)]
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
 def canonical_subset(
     labels: np.ndarray, counts: Sequence[int], seed: int, names: Sequence[str] | None = None
 ) -> np.ndarray:
@@ -77,16 +103,22 @@ def canonical_subset(
     generator = np.random.RandomState(seed)
     kept = []
     for k, count in enumerate(counts):
-        indices = np.flatnonzero(labels == k).astype(np.int64)
-        if len(indices) < count:
-            name = f"class {k}" if names is None else f"class {k} ({names[k]})"
-            raise ValueError(
-                f"{name} has {len(indices)} images and needs {count}. "
-                f"Lower `largest`, raise `ratio`, or supply the missing images."
-            )
+        indices = _available(labels, k, count, names)
         generator.shuffle(indices)
         kept.append(indices[:count])
     return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
+def _available(labels: np.ndarray, k: int, count: int, names: Sequence[str] | None) -> np.ndarray:
+    """All images of class k, ascending; ValueError where there are fewer than `count`."""
+    indices = np.flatnonzero(labels == k).astype(np.int64)
+    if len(indices) < count:
+        name = f"class {k}" if names is None else f"class {k} ({names[k]})"
+        raise ValueError(
+            f"{name} has {len(indices)} images and needs {count}. "
+            f"Lower `largest`, raise `ratio`, or supply the missing images."
+        )
+    return indices
 
 
 def carve(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,13 +1,14 @@
 """Batches for training and passes for evaluation, from memory or from disk.
 
-    Split ──batches──▶ Batches   in memory, shifted and mirrored at most: one gather on the device
+    Split ──batches──▶ Batches   in memory, shifted, mirrored, with a hole: one gather on the device
                        Stream    read from disk, or changed image by image, by worker processes
           ──passes───▶ normalised images and labels, in order
 
 CIFAR fits into any accelerator's memory, so there is nothing to load: a step draws which images it
 takes and how each is moved and mirrored, and one gather does it for the whole batch. ImageNet fits
-nowhere, and is streamed. All draws come from fresh generators named by epoch and step, so that any
-step can be redone alone, and a resumed epoch goes on with the very images that it would have seen.
+nowhere, and is streamed. Which images an epoch shows is said in samplers.py. All draws come from
+fresh generators named by epoch and step, so that any step can be redone alone, and a resumed epoch
+goes on with the very images that it would have seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,24 +20,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from datasets.augment import Augment, erase, fit
+from datasets.augment import BATCHED, VIEWS, Augment, Change, erase, fit, holes
 from datasets.base import Files, Split
+from datasets.samplers import Sampler
 from datasets.stream import Task, fetched
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")  # what Batches can do; augment.py knows more
+UNCHANGED = Change()
 
 
 def batches(
     split: Split,
+    change: Change = UNCHANGED,
     *,
     batch: int,
     mean: Sequence[float],
     std: Sequence[float],
-    augment: str = "none",
-    padding: int = 4,
-    policy: str = "none",
-    jitter: float = 0.0,
-    erasing: float = 0.0,
+    second_view: str = "same",
+    sampler: str = "instance",
+    epoch_images: str = "natural",
     size: int = 0,
     resize: int = 0,
     views: int = 1,
@@ -49,11 +50,15 @@ def batches(
 ) -> "Batches | Stream":
     """Training batches: in memory on the device where that will do, else streamed.
 
-    policy, jitter, erasing   as in `augment.Augment`
-    size, resize              side of an image, and its shorter side before that; 0: the data's own
-    workers                   processes that read and change images; 0: none but this one
-    the others                as in `Batches`
+    change        of each image; of every view but the first as second_view says, one of VIEWS
+    sampler, epoch_images   as in `samplers.Sampler`
+    size, resize  side of an image, and its shorter side before that; 0: the data's own
+    workers       processes that read and change images; 0: none but this one
+    the others    as in `Batches`
     """
+    if second_view not in VIEWS:
+        raise ValueError(f"unknown second view {second_view!r}. Choose one of: {', '.join(VIEWS)}.")
+    other = (VIEWS[second_view] if views > 1 else None) or change
     own, shorter = sizes(split.images, size, resize)
     common: dict[str, Any] = {
         "batch": batch,
@@ -63,22 +68,18 @@ def batches(
         "drop_last": drop_last,
         "device": device,
         "channels_last": channels_last,
+        "sampler": Sampler(split.labels, sampler, epoch_images),
         "order": order,
         "augmentation": augmentation,
     }
     as_found = isinstance(split.images, Tensor) and own == split.images.shape[-2:] and not shorter
-    if as_found and augment in AUGMENTATIONS and policy == "none" and not (jitter or erasing):
-        return Batches(split, augment=augment, padding=padding, **common)
-    change = Augment(
-        augment=augment,
-        padding=padding,
-        policy=policy,
-        jitter=jitter,
-        erasing=erasing,
-        size=own,
-        resize=shorter,
-    )
-    return Stream(split, change=change, size=own, resize=shorter, workers=workers, **common)
+    if as_found and change.batched and other == change:
+        return Batches(
+            split, augment=change.augment, padding=change.padding, cutout=change.cutout, **common
+        )
+    first, rest = (Augment(each, size=own, resize=shorter) for each in (change, other))
+    changes = [first, *[rest] * (views - 1)]
+    return Stream(split, changes=changes, size=own, resize=shorter, workers=workers, **common)
 
 
 class Batches:
@@ -86,12 +87,10 @@ class Batches:
 
     batch         images a step; the last step of an epoch may have fewer, unless drop_last
     mean, std     of pixels in [0, 1], one per channel
-    augment       'none', 'crop' (random position within a black margin of `padding` pixels), or
-                  'crop_flip' (also mirrored with probability 1/2), as He et al., arXiv:1512.03385,
-                  sec. 4.2
-    padding       4 pixels, ibid.
+    augment       'none', 'crop' or 'crop_flip'; it, padding and cutout as in `augment.Change`
     views         differently augmented copies of each image
-    order         order(epoch) -> fresh CPU generator of the epoch's permutation
+    sampler       which images an epoch shows; every one once if not given
+    order         order(epoch) -> fresh CPU generator of what the sampler draws for the epoch
     augmentation  augmentation(epoch, step in epoch) -> fresh CPU generator of the step's draws
     """
 
@@ -104,21 +103,25 @@ class Batches:
         std: Sequence[float],
         augment: str = "none",
         padding: int = 4,
+        cutout: int = 0,
         views: int = 1,
         drop_last: bool = False,
         device: torch.device | str = "cpu",
         channels_last: bool = True,
+        sampler: Sampler | None = None,
         order: Callable[[int], torch.Generator],
         augmentation: Callable[[int, int], torch.Generator],
     ) -> None:
-        if augment not in AUGMENTATIONS:
+        if augment not in BATCHED:
             raise ValueError(
-                f"unknown augmentation {augment!r}. Choose one of: {', '.join(AUGMENTATIONS)}."
+                f"unknown augmentation {augment!r}. Choose one of: {', '.join(BATCHED)}."
             )
-        _enough(split, batch, views, drop_last)
+        self.sampler = sampler or Sampler(split.labels)
+        _enough(len(self.sampler), batch, views, drop_last)
         self.batch = batch
         self.augment = augment
         self.padding = padding
+        self.cutout = cutout
         self.views = views
         self.drop_last = drop_last
         self.device = torch.device(device)
@@ -131,46 +134,50 @@ class Batches:
     @property
     def steps(self) -> int:
         """Steps per epoch."""
-        return _steps(len(self._labels), self.batch, self.drop_last)
+        return _steps(len(self.sampler), self.batch, self.drop_last)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
 
         With more than one view the images are (views, batch, channels, height, width).
         """
-        permutation = torch.randperm(len(self._labels), generator=self._order(epoch))
-        permutation = _send(permutation, self.device)
+        shown = _send(self.sampler.epoch(self._order(epoch)), self.device)
         for step in range(start, self.steps):
-            chosen = permutation[step * self.batch : (step + 1) * self.batch]
+            chosen = shown[step * self.batch : (step + 1) * self.batch]
             images = self._images[chosen.repeat(self.views)]
-            if self.augment != "none":
-                offsets, mirrored = self.draw(epoch, step)
-                images = shifted(images, _send(offsets, self.device), self.padding)
+            if self.augment != "none" or self.cutout:
+                offsets, mirrored, boxes = self.draw(epoch, step)
+                if self.augment != "none":
+                    images = shifted(images, _send(offsets, self.device), self.padding)
                 if self.augment == "crop_flip":
                     images = flipped(images, _send(mirrored, self.device))
+                if self.cutout:
+                    erase(images, _send(boxes, self.device))
             images = self._normalise(images)
             if self.views > 1:
                 images = images.unflatten(0, (self.views, -1))
             yield images, self._labels[chosen]
 
-    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        """What happens to each image of a step: (offsets, mirrored), on the CPU.
+    def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What happens to each image of a step: (offsets, mirrored, boxes), on the CPU.
 
         offsets   (views · batch, 2), row and column of the crop in the padded image, 0..2·padding
         mirrored  (views · batch,) bool
+        boxes     (views · batch, 4), the holes: top, left, height, width
         """
-        size = min(self.batch, len(self._labels) - step * self.batch)
+        size = min(self.batch, len(self.sampler) - step * self.batch)
         generator = self._augmentation(epoch, step)
         count = self.views * size
         offsets = torch.randint(0, 2 * self.padding + 1, (count, 2), generator=generator)
         mirrored = torch.randint(0, 2, (count,), generator=generator).bool()
-        return offsets, mirrored
+        boxes = holes(count, self.cutout, self._images.shape[-2:], generator)
+        return offsets, mirrored, boxes
 
 
 class Stream:
     """Training batches of images that are read, or changed, one by one.
 
-    change        of one image
+    changes       of one image, one for each view
     size, resize  what `sizes` gives
     workers       processes; the images do not depend on their number
     the others    as in `Batches`; here a step's generator gives each image and view a seed
@@ -183,7 +190,7 @@ class Stream:
         batch: int,
         mean: Sequence[float],
         std: Sequence[float],
-        change: Augment,
+        changes: Sequence[Augment],
         size: tuple[int, int],
         resize: int,
         views: int = 1,
@@ -191,10 +198,12 @@ class Stream:
         device: torch.device | str = "cpu",
         channels_last: bool = True,
         workers: int = 0,
+        sampler: Sampler | None = None,
         order: Callable[[int], torch.Generator],
         augmentation: Callable[[int, int], torch.Generator],
     ) -> None:
-        _enough(split, batch, views, drop_last)
+        self.sampler = sampler or Sampler(split.labels)
+        _enough(len(self.sampler), batch, views, drop_last)
         self.batch = batch
         self.views = views
         self.drop_last = drop_last
@@ -208,7 +217,7 @@ class Stream:
             split.images,
             size=size,
             resize=resize,
-            augment=change,
+            changes=changes,
             workers=workers,
             pin=self.device.type == "cuda",
         )
@@ -216,15 +225,15 @@ class Stream:
     @property
     def steps(self) -> int:
         """Steps per epoch."""
-        return _steps(len(self._split), self.batch, self.drop_last)
+        return _steps(len(self.sampler), self.batch, self.drop_last)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
 
         With more than one view the images are (views, batch, channels, height, width).
         """
-        permutation = torch.randperm(len(self._split), generator=self._order(epoch))
-        chosen = permutation.split(self.batch)[start : self.steps]
+        shown = self.sampler.epoch(self._order(epoch))
+        chosen = shown.split(self.batch)[start : self.steps]
         tasks = (self._task(epoch, step, own) for step, own in enumerate(chosen, start))
         for own, (images, boxes) in zip(chosen, self._fetch(tasks), strict=True):
             images = self._normalise(_send(images, self.device))
@@ -302,10 +311,10 @@ def flipped(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
 
 
-def _enough(split: Split, batch: int, views: int, drop_last: bool) -> None:
-    if len(split) == 0 or batch < 1 or views < 1 or (drop_last and batch > len(split)):
+def _enough(count: int, batch: int, views: int, drop_last: bool) -> None:
+    if count == 0 or batch < 1 or views < 1 or (drop_last and batch > count):
         raise ValueError(
-            f"no batch can be made of {len(split)} images with batch {batch}, views {views}, "
+            f"no batch can be made of {count} images with batch {batch}, views {views}, "
             f"drop_last {drop_last}. Lower `batch`, or supply more images."
         )
 

@@ -7,7 +7,7 @@ more, so that 2 · workers + 1 batches of bytes exist at a time, however large t
 
 import multiprocessing
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -28,17 +28,17 @@ def fetched(
     *,
     size: tuple[int, int],
     resize: int,
-    augment: Augment | None = None,
+    changes: Sequence[Augment] = (),
     workers: int = 0,
     pin: bool = False,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each task the images, views · batch of them as bytes, and their boxes to erase.
 
-    augment  of training; None, evaluation: `fit` to size and resize
+    changes  of training, one for each view; none, evaluation: `fit` to size and resize
     workers  processes; 0: this one, and so wherever a process may have no children
     pin      for a fast way to an accelerator
     """
-    reader = _Reader(images, size, resize, augment)
+    reader = _Reader(images, size, resize, changes)
     if workers < 1 or multiprocessing.current_process().daemon:
         found: Iterable[tuple[Tensor, Tensor] | Exception] = map(reader.__getitem__, tasks)
     else:
@@ -64,21 +64,26 @@ def fetched(
 
 class _Reader(Dataset):
     def __init__(
-        self, images: Tensor | Files, size: tuple[int, int], resize: int, augment: Augment | None
+        self,
+        images: Tensor | Files,
+        size: tuple[int, int],
+        resize: int,
+        changes: Sequence[Augment],
     ) -> None:
-        self.images, self.size, self.resize, self.augment = images, size, resize, augment
+        self.images, self.size, self.resize, self.changes = images, size, resize, changes
 
     def __getitem__(self, task: Task) -> tuple[Tensor, Tensor] | Exception:
         """A sentence from a worker comes as a value: raised there, it would be a page."""
         indices, seeds = task
         try:
-            if seeds is None or self.augment is None:
+            if seeds is None:
                 plain = [self.fitted(int(index)) for index in indices]
                 return torch.stack(plain), torch.zeros(len(plain), 4, dtype=torch.int64)
             views = []
             for index, own in zip(indices, seeds.T, strict=True):  # decoded once for all views
                 image = self.read(int(index))
-                views.append([self.augment(image, int(seed)) for seed in own])
+                drawn = zip(self.changes, own, strict=True)
+                views.append([change(image, int(seed)) for change, seed in drawn])
         except (ValueError, OSError) as error:
             return error
         # all images of the first view, then all of the second

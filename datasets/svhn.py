@@ -51,7 +51,7 @@ from datasets.base import (
     present,
 )
 from datasets.cache import read_named
-from datasets.imbalance import canonical_subset, class_counts
+from datasets.imbalance import class_counts, subset
 
 DIGITS = tuple("0123456789")
 PARTS = ("train", "extra", "test")
@@ -150,7 +150,7 @@ class _SVHN(Dataset):
             own = labels[start : start + size]
             counts = class_counts(10, size / 10 * scale, asked.ratio, asked.profile)
             available = np.minimum(counts, np.bincount(own, minlength=10)).tolist()
-            kept = canonical_subset(own, available, asked.subset_seed, names)
+            kept = subset(asked.subset, own, available, asked.subset_seed, names)
             indices.append(start + kept)
             given.append(self._labels(counts, available))
             start += size

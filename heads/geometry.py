@@ -264,6 +264,36 @@ def blend_by_class(means: Tensor, embedding: Tensor, labels: Tensor, momentum: f
     return torch.where(count > 0, unit(momentum * means + (1 - momentum) * fresh), means)
 
 
+def filled(counts: Tensor) -> Tensor:
+    """Training examples by class, (classes,), float64, fit for a logarithm or a power below 0.
+
+    A class without any is counted like the rarest that has some: what is finite for that one is
+    finite for it, and no other class is treated as if a rarer one were there.
+    """
+    return counts.clamp_min(int(counts[counts > 0].min())).double()
+
+
+def effective_numbers(counts: Tensor, beta: float) -> Tensor:
+    """Effective number of examples of each class, (classes,), float64: (1 − βⁿ) / (1 − β).
+
+    arXiv:1901.05555, Proposition 1; β in [0, 1). It is 1 for all at β = 0, and nears the count
+    itself as β nears 1. A class without examples as in `filled`, so that all are at least 1. Class
+    weights with mean 1 are 1/E over the mean of 1/E.
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(
+            f"effective numbers need a beta from 0 to below 1, got {beta}. Set `beta: 0.9999`."
+        )
+    return (1 - torch.pow(beta, filled(counts))) / (1 - beta)
+
+
+def project_l2_ball(vectors: Tensor, radius: Tensor) -> Tensor:
+    """Bring vectors, (..., dim), longer than radius, a scalar, to that length; others stay."""
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    factor: Tensor = (radius / length.clamp_min(SHORTEST)).clamp_max(1)
+    return vectors * factor
+
+
 def descend(
     cost: Callable[[Tensor], tuple[float, Tensor]], start: Tensor, iterations: int
 ) -> Tensor:

@@ -23,7 +23,7 @@ from pandas import DataFrame
 
 from reports import latex, style
 from reports.evidence import Evidence
-from reports.exhibits import Exhibit, dl2pa
+from reports.exhibits import Exhibit, dl2pa, prototype_classifier
 from reports.exhibits.curves import accuracy_against_dim, accuracy_against_ratio
 from reports.exhibits.table import accuracy_table, group_table
 from reports.frames import COLUMNS, COST, Setting, geometric, searches, settings, tidy
@@ -44,7 +44,7 @@ MAKERS = (
 )
 """File name, function, and what to say where the function returns None."""
 
-PAPERS = {"dl2pa": dl2pa.ITEMS}
+PAPERS = {"dl2pa": dl2pa.ITEMS, "prototype_classifier": prototype_classifier.ITEMS}
 """Papers whose exhibits can be asked for, in the order in which they discuss them."""
 
 

@@ -4,14 +4,19 @@ One row of `published/PAPER_YEAR.csv` is one number:
 
     table, method, dataset, ratio, dim, backbone   its place in print; ratio: largest over smallest
                                                    class, 200 where a paper says 0.005
+    split, features                                classes it is over: all, many, medium, few; what
+                                                   the features were trained with
     metric, value, std                             accuracy in per cent, cosines as they are
-    network, epochs, recipe, augmentation          how it was measured, as far as known
+    network, epochs, recipe, augmentation          how it was measured, as far as known; epochs:
+                                                   '200 or 320' where paper and code differ
     selection                                      which of the epochs it was read at
     source                                         who measured it: papers quote each other
     corrected                                      the value without a known error, where that
                                                    follows from mathematics
     comparable                                     no: the number cannot be right
     error                                          what is known to be wrong or contradictory
+    apart                                          what sets it apart from most of its table, to be
+                                                   said beside the number: an ensemble, more epochs
 """
 
 from difflib import get_close_matches
@@ -21,9 +26,9 @@ import pandas as pd
 from pandas import DataFrame
 
 FOLDER = Path(__file__).parent / "published"
-FILES = {"dl2pa": "dl2pa_2024.csv"}
+FILES = {"dl2pa": "dl2pa_2024.csv", "prototype_classifier": "prototype_classifier_2023.csv"}
 TEXTS = ("table", "method", "dataset", "backbone", "metric", "network", "epochs", "recipe")
-TEXTS += ("augmentation", "selection", "source", "error")
+TEXTS += ("augmentation", "selection", "source", "error", "split", "features", "apart")
 NUMBERS = ("ratio", "dim", "value", "std", "corrected")
 
 
@@ -32,13 +37,15 @@ def printed(paper: str) -> DataFrame:
 
     Returns the columns of the file, beside `text` and `std_text` as printed, `half`: half a unit of
     the last printed digit, what rounding may hide, and `truth`: the corrected value where there is
-    one, else the printed one. Unknown numbers are NaN. Raises ValueError for an unknown paper.
+    one, else the printed one. Unknown numbers are NaN, columns that a file lacks empty. Raises
+    ValueError for an unknown paper.
     """
     if paper not in FILES:
         near = get_close_matches(paper, FILES, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown paper {paper!r}. {hint}Papers: {', '.join(sorted(FILES))}.")
     raw = pd.read_csv(FOLDER / FILES[paper], dtype=str, keep_default_na=False)
+    raw = raw.assign(**{name: "" for name in TEXTS if name not in raw})
     scale = raw["metric"].map(lambda metric: 0.01 if metric == "accuracy" else 1.0)
     columns = {name: raw[name].astype(object) for name in TEXTS}
     numbers = {name: pd.to_numeric(raw[name]).astype("float64") for name in NUMBERS}

@@ -19,7 +19,8 @@ class Backbone:
     """An entry: builder(image_channels, generator, *, options), a title for people, a citation.
 
     What the builder makes has a `width`, and maps images (batch, image_channels, height, width) to
-    features (batch, width).
+    features (batch, width). A builder that takes `experts` after the generator can make several
+    copies of the network's last part: then features are (batch, experts, width).
     """
 
     builder: Callable[..., nn.Module]
@@ -31,6 +32,11 @@ class Backbone:
         """Its options and their defaults."""
         parameters = inspect.signature(self.builder).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def experts(self) -> bool:
+        """Whether it can have several experts."""
+        return "experts" in inspect.signature(self.builder).parameters
 
 
 _HE = "He, Zhang, Ren, Sun. CVPR 2016, arXiv:1512.03385"
@@ -56,6 +62,11 @@ BACKBONES: dict[str, Backbone] = {
         "ResNet-50 (last stage doubled)",
         "Yang et al. NeurIPS 2022, arXiv:2203.09081, released code",
     ),
+    "resnext50_32x4d": Backbone(
+        bottlenecks(50, groups=32, per_group=4),
+        "ResNeXt-50 (32x4d)",
+        "Xie, Girshick, Dollar, Tu, He. CVPR 2017, arXiv:1611.05431",
+    ),
     "swin_t": Backbone(swin_t, "Swin-T", "Liu et al. ICCV 2021, arXiv:2103.14030"),
     "flat": Backbone(flat, "Pixels as they are", "ours"),
 }
@@ -70,6 +81,8 @@ def build(
     generator: Generator,
 ) -> nn.Module:
     """A backbone with its initial weights, on the CPU; `.width` is the length of a feature vector.
+
+    experts  how many copies of its last part, each with its own initial weights
 
     All weights are drawn from the generator; the global one is neither read nor moved.
     """
@@ -87,12 +100,15 @@ def build(
                 f"`{option}` of backbone {name} is {noun}, got {value!r}. "
                 f"Set `{option}: {default}`."
             )
-    if experts != 1:
+    if not entry.experts and experts != 1:
+        able = ", ".join(name for name, other in BACKBONES.items() if other.experts)
         raise ValueError(
-            f"backbone {name} has one expert, {experts} were asked for. "
-            f"Choose a head that needs one, or a backbone with experts."
+            f"backbone {name} has one expert, {experts} were asked for. Choose one of: {able}."
         )
-    return entry.builder(image_channels, generator, **options)
+    if experts < 1:
+        raise ValueError(f"a backbone has at least one expert, got {experts}. Leave them out.")
+    several = (experts,) if entry.experts else ()
+    return entry.builder(image_channels, generator, *several, **options)
 
 
 def _unknown(what: str, given: str, known: Iterable[str]) -> str:

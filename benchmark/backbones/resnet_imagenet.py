@@ -11,6 +11,8 @@ over all positions after a ReLU, so that features are never negative: 2048 of th
     resnet50_4096                  twice the channels in the last stage, 1024 inside and 4096 out:
                                    the released code of ETF (arXiv:2203.09081) for ImageNet-LT,
                                    and where DL2PA (CVPR 2024), table 5, has its d = 4096 from
+    resnext50_32x4d                32 groups of 4 channels inside the first stage's blocks, twice as
+                                   many in each later one: Xie et al., CVPR 2017, arXiv:1611.05431
 
 Where we differ from the paper: as in torchvision, the stride of a stage is in its first 3 x 3
 convolution, not in the 1 x 1 before it; initial weights by fan-out, as torchvision's.
@@ -27,21 +29,30 @@ from benchmark.backbones.resnet_cifar import projection_1x1
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def bottlenecks(depth: int, *, planes: int = 512) -> Callable[..., ResNet]:
-    """Builder of the network of so many layers; planes: inside the last stage's blocks."""
+def bottlenecks(
+    depth: int, *, planes: int = 512, groups: int = 1, per_group: int = 64
+) -> Callable[..., ResNet]:
+    """Builder of the network of so many layers.
+
+    planes             inside the last stage's blocks, for one group of 64
+    groups, per_group  of the 3 x 3 convolutions, and channels in each in the first stage
+    """
 
     def build(image_channels: int, generator: Generator) -> ResNet:
-        return materialise(bare(depth, planes, image_channels), kaiming_fan_out, generator)
+        model = bare(depth, planes, image_channels, groups, per_group)
+        return materialise(model, kaiming_fan_out, generator)
 
     build.__name__ = f"resnet{depth}"
     build.__doc__ = f"ResNet-{depth} for images of 224 pixels."
     return build
 
 
-def bare(depth: int, planes: int, image_channels: int) -> ResNet:
+def bare(
+    depth: int, planes: int, image_channels: int, groups: int = 1, per_group: int = 64
+) -> ResNet:
     """The network on the meta device, without weights."""
     with on_meta():
-        model = ResNet(Bottleneck, list(BLOCKS[depth]))
+        model = ResNet(Bottleneck, list(BLOCKS[depth]), groups=groups, width_per_group=per_group)
         model.conv1 = nn.Conv2d(image_channels, 64, 7, stride=2, padding=3, bias=False)
         if planes != 512:
             model.layer4 = _stage(1024, planes, BLOCKS[depth][-1])

@@ -21,6 +21,7 @@ from benchmark.training.runner import words as words_of
 from datasets import DATASETS
 from datasets.base import Dataset, MissingData
 from datasets.imbalance import class_counts
+from datasets.samplers import epoch_length
 from heads.base import Needs, Problem
 
 Progress = Callable[[str], Callable[[int, int], None]]
@@ -167,6 +168,7 @@ def _complete(
         lambda name: data_set(name).largest,
         _backbone_options,
         lambda name: name in words or "" in words,
+        lambda name: name not in BACKBONES or BACKBONES[name].experts,
     )
     if not download:
         options = dict(cell.data)
@@ -283,7 +285,8 @@ def _images(cell: Cell, root: Path) -> int:
         return 0
     classes = len(_names(cell, root))
     counts = class_counts(classes, options["largest"], options["ratio"], options["profile"])
-    return sum(counts) * int(dict(cell.stages[-1].recipe)["epochs"])
+    recipe = dict(cell.stages[-1].recipe)
+    return epoch_length(counts, recipe.get("epoch_images", "natural")) * int(recipe["epochs"])
 
 
 def _result(record: Record) -> dict[str, object] | None:

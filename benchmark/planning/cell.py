@@ -57,8 +57,8 @@ class Stage:
 class Cell:
     """One training: data, backbone, one or more stages, seed.
 
-    data      name, ratio, profile, largest, validation, subset_seed, groups, folder, and classes
-              where the data set asks for their number
+    data      name, ratio, profile, largest, validation, subset_seed, groups, folder; classes
+              where the data set asks for their number; subset where it is not the canonical one
     backbone  name and options
     stages    heads in order; all but the last belong to the trunk
     seed      of training: an int, or pairs of the four streams backbone, head, order, augment
@@ -86,7 +86,18 @@ class Cell:
     @property
     def trunk(self) -> "Cell | None":
         """The ordinary cell that this one stands on, at the same seed; None for one stage."""
-        return replace(self, stages=self.stages[:-1]) if len(self.stages) > 1 else None
+        return self.until(len(self.stages) - 1) if len(self.stages) > 1 else None
+
+    def until(self, count: int) -> "Cell":
+        """The cell of the first `count` stages, on the images that they are trained on.
+
+        All stages of a cell are trained on one subset, but for `released_pair`: there the first
+        stage has the subset `first`, and is the very cell that asks for it by itself.
+        """
+        data = self.data
+        if count == 1 and dict(data).get("subset") == "released_pair":
+            data = freeze({**dict(data), "subset": "first"})
+        return replace(self, data=data, stages=self.stages[:count])
 
     @property
     def source(self) -> "Cell | None":
@@ -110,7 +121,10 @@ class Cell:
         name = str(data["name"]) + (f" {data['folder']}" if data.get("folder") else "")
         if data.get("classes"):
             name += f" classes={data['classes']}"
-        usual = {"profile": "exponential", "validation": 0.0, "subset_seed": 0, "groups": "kang"}
+        usual = {
+            **{"profile": "exponential", "validation": 0.0, "subset_seed": 0, "groups": "kang"},
+            "subset": "canonical",
+        }
         extra = [f"{k}={data[k]}" for k in usual if k in data and data[k] != usual[k]]
         return " ".join([name, f"1:{data.get('ratio', 1.0):g}", *extra])
 

@@ -64,12 +64,14 @@ def complete(
     largest: Callable[[str], int | None],
     options: Callable[[str], Mapping[str, Any]] = lambda name: {},
     words: Callable[[str], bool] = lambda name: False,
+    experts: Callable[[str], bool] = lambda name: True,
 ) -> Cell:
     """The cell in its one canonical form, so that equal work has equal keys.
 
     largest  the canonical class size of a data set, by its name
     options  the options of a backbone with their defaults, by its name
     words    whether word vectors were given for a data set, by its name
+    experts  whether a backbone can have several experts, by its name
 
     Options that repeat a head's or a backbone's default are dropped, whole numbers become floats
     where the default is one, the data set's own largest class is written out, and a head that has
@@ -89,6 +91,7 @@ def complete(
         if not needs.trains:
             stage = replace(stage, recipe=(), protocol="")
         _met(stage, needs, position, cell, words)
+        _several(stage, needs, position, cell, experts)
         stages.append(replace(stage, source=_source(stage, needs, registry)))
     usual = options(dict(cell.backbone)["name"])
     backbone = {n: _like(v, usual.get(n)) for n, v in cell.backbone}
@@ -208,15 +211,29 @@ def _met(
             f"{dict(cell.data)['name']}. Give a file of word vectors with --words, take "
             f"{stage.head} out of the suite, or run with --skip-missing."
         )
-    for asked, what in (
-        (needs.experts > 1, f"a backbone with {needs.experts} experts"),
-        (needs.teacher, "a moving average of the backbone"),
-    ):
-        if asked:
-            raise ValueError(
-                f"{stage.head} asks for {what}, which this version does not offer. "
-                f"Take {stage.head} out of the suite."
-            )
+
+
+def _several(
+    stage: Stage, needs: Needs, position: int, cell: Cell, experts: Callable[[str], bool]
+) -> None:
+    """Refuse a teacher that has no view to see, and experts where there can be none."""
+    if needs.teacher and needs.views < 2:
+        raise ValueError(
+            f"{stage.head} asks for a teacher, which sees the last of several views, and for "
+            f"{needs.views} view. Set `views=2` in its needs()."
+        )
+    if needs.experts > 1 and position:
+        raise ValueError(
+            f"{stage.label} asks for {needs.experts} experts, and in {cell.method!r} the head "
+            f"before it gives one vector an image. Put {stage.head} first."
+        )
+    name = str(dict(cell.backbone)["name"])
+    if needs.experts > 1 and not experts(name):
+        raise ValueError(
+            f"{stage.label} asks for {needs.experts} experts, and backbone {name} has one. "
+            f"Choose a backbone with experts, such as resnet32, or take {stage.head} out of the "
+            "suite."
+        )
 
 
 def fits(cell: Cell, problem: Callable[[Cell, int, int], Problem], registry: Registry) -> None:

@@ -8,6 +8,19 @@ Sources.
     LDAM    Cao et al., NeurIPS 2019, arXiv:1906.07413, released code (cifar_train.py)
     ETF     Yang et al., NeurIPS 2022, arXiv:2203.09081, released code
     EBV     Shen, Sun, Wei, CVPR 2023, arXiv:2303.11637, released code, DL2PA's model for ImageNet
+    PC      Sharma, Xian, Yu, Singh, IJCAI 2023, arXiv:2302.00491, and its released code
+    WD      Alshammari, Wang, Ramanan, Kong, CVPR 2022, arXiv:2203.14197, and its released code
+    cRT     Kang et al., ICLR 2020, arXiv:1910.09217, released configurations
+    BoT     Zhang, Wei, Zhou, Wu, "Bag of Tricks for Long-Tailed Visual Recognition with Deep
+            Convolutional Neural Networks", AAAI 2021, released configurations
+    DisAlign   Zhang, Li, Yan, He, Sun, CVPR 2021, arXiv:2103.16370, released configurations
+    DRO     Samuel, Chechik, ICCV 2021, arXiv:2104.03066, released code and its README
+    PaCo    Cui, Zhong, Liu, Yu, Jia, ICCV 2021, arXiv:2107.12028, released code (paco_cifar.py)
+    RIDE    Wang, Lian, Miao, Liu, Yu, ICLR 2021, arXiv:2010.01809, released configurations
+    LA      Menon et al., ICLR 2021, arXiv:2007.07314, released code
+
+Released code of the long-tailed family reports the best test epoch, WD and PC with scores averaged
+over the image and its mirror image. Here the number is the last epoch, one view.
 """
 
 from collections.abc import Mapping
@@ -33,7 +46,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 # what was done then, and are left out of a cell: so those cells keep their keys and their results.
 # A new field of a recipe belongs here; a name never leaves, and its default never changes.
 LATER = frozenset(
-    ("optimizer", "cutmix", "hard_labels", "policy", "jitter", "erasing", "size", "resize")
+    (
+        *("optimizer", "cutmix", "hard_labels", "policy", "jitter", "erasing", "size", "resize"),
+        *("area", "rotation", "hue", "jittered", "grey", "blur", "cutout", "second_view"),
+        *("sampler", "epoch_images", "batch_norm"),
+    )
 )
 
 
@@ -59,14 +76,30 @@ class Recipe(BaseModel):
     hard_labels     a mixed image keeps one label whole: that of the larger share
     augment         none · crop · crop_flip, with `padding` pixels of black around the image ·
                     resized_crop_flip: a random part of the image brought to `size`, and the flip
-    policy          none · trivial: TrivialAugment, arXiv:2103.10158
+    area            least share of the image that such a part is
+    rotation        degrees, at most, by which an image is turned; 0: not at all
+    policy          none · trivial: TrivialAugment, arXiv:2103.10158 · auto_cifar10 and
+                    auto_imagenet: AutoAugment, arXiv:1805.09501 · rand: RandAugment,
+                    arXiv:1909.13719, two operations at 9 of 30
     jitter          how far brightness, contrast and saturation may go, as a share; 0: not at all
+    hue             how far colours may turn, as a share of the circle; 0: not at all
+    jittered        how often jitter and hue are applied, as a share; 1: always
+    grey, blur      how often colours are taken away, and a Gaussian blur applied, as a share
+    cutout          side in pixels of a black hole in the image (arXiv:1708.04552); 0: none
     erasing         how often a random box is erased (arXiv:1708.04896), as a share; 0: never
+    second_view     for heads that ask for two views of an image: same: changed as the first ·
+                    contrastive: as MoCo v2 does (arXiv:2003.04297), whatever the fields above
     size            side of an image in pixels, training and evaluation; 0: as found
     resize          shorter side at evaluation, of which the middle is taken; 0: off
     precision       of the backbone: float32 · bf16 (autocast); heads always compute in float32
     normalise       dataset: its own constants · cifar10: those constants for whatever data
     drop_last       leave out the last, smaller batch of an epoch
+    sampler         instance: every image once an epoch · class_balanced: classes in turn, four
+                    images of each · square_root: classes with probability ∝ √n; arXiv:1910.09217
+    epoch_images    length of an epoch of the last two: natural: as many images as there are ·
+                    largest: as if all classes were as large as the largest
+    batch_norm      of a frozen trunk: frozen · released: in training mode, as most released code
+                    has it: weights stand still, running statistics move
     oracle          test accuracy every n epochs, for the column of the best test epoch; 0: off
     flip            a column with scores averaged over the image and its mirror image
     """
@@ -90,14 +123,25 @@ class Recipe(BaseModel):
     hard_labels: bool = False
     augment: Literal["none", "crop", "crop_flip", "resized_crop_flip"] = "crop_flip"
     padding: int = Field(default=4, ge=0)
-    policy: Literal["none", "trivial"] = "none"
+    area: float = Field(default=0.08, gt=0, le=1)
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    policy: Literal["none", "trivial", "auto_cifar10", "auto_imagenet", "rand"] = "none"
     jitter: Fraction = 0.0
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    jittered: Fraction = 1.0
+    grey: Fraction = 0.0
+    blur: Fraction = 0.0
+    cutout: int = Field(default=0, ge=0)
     erasing: Fraction = 0.0
+    second_view: Literal["same", "contrastive"] = "same"
     size: int = Field(default=0, ge=0)
     resize: int = Field(default=0, ge=0)
     precision: Literal["float32", "bf16"]
     normalise: Literal["dataset", "cifar10"] = "dataset"
     drop_last: bool = False
+    sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
+    epoch_images: Literal["natural", "largest"] = "natural"
+    batch_norm: Literal["frozen", "released"] = "frozen"
     oracle: int = Field(default=0, ge=0)
     flip: bool = False
 
@@ -121,6 +165,14 @@ class Recipe(BaseModel):
     def _nesterov_belongs_to_sgd(self) -> "Recipe":
         if self.nesterov and self.optimizer != "sgd":
             raise ValueError(f"nesterov belongs to optimizer 'sgd', got {self.optimizer!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _an_epoch_of_instances_is_all_of_them(self) -> "Recipe":
+        if self.sampler == "instance" and self.epoch_images != "natural":
+            raise ValueError(
+                f"sampler 'instance' shows every image once, got epoch_images {self.epoch_images!r}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -259,6 +311,200 @@ _IMAGENET_LT = Recipe(
     precision="bf16",  # ours: images of 32 pixels and more
 )
 
+_CROSS_ENTROPY = _LONG_TAIL.model_copy(
+    update={
+        "gamma": 0.01,  # after 160 and again after 180 epochs: LDAM, BoT code
+        "mixup": 0.0,  # the same
+    }
+)
+
+_WEIGHT_DECAY = Recipe(
+    epochs=200,  # PC sec. 4.3 (WD's own code has 320)
+    batch=64,  # PC sec. 4.3, WD code
+    lr=0.01,  # the same
+    momentum=0.9,  # the same
+    weight_decay=5e-3,  # WD code for CIFAR-100 at 1:100, on batch norm and biases too; elsewhere
+    # it was searched for (PC sec. 4.3) and not published
+    schedule="cosine",  # the same; WD's code steps it first, so that its last epoch has rate 0
+    augment="crop_flip",  # the same
+    padding=4,  # the same
+    precision="bf16",  # ours: images of 32 pixels and more
+)
+
+# released code of all that stand on a trunk is in training mode, but for PC's one epoch: see
+# `batch_norm`, which here stays frozen so that all stand on the same features
+_CRT = Recipe(
+    epochs=30,  # BoT, as all below: cRT has no configuration for CIFAR
+    batch=128,
+    lr=0.1,
+    momentum=0.9,
+    weight_decay=5e-4,
+    schedule="step",
+    milestones=(10 / 30, 20 / 30),
+    gamma=0.1,
+    warmup=5 / 30,
+    warmup_stairs=5,
+    augment="crop_flip",
+    padding=4,
+    precision="bf16",  # ours: images of 32 pixels and more
+    sampler="class_balanced",  # cRT; BoT draws as many images of each class, each time any
+    epoch_images="natural",  # cRT, BoT code
+)
+
+_MAX_NORM = _WEIGHT_DECAY.model_copy(
+    update={
+        "epochs": 10,  # WD code
+        "weight_decay": 0.1,  # the same, weight and bias
+    }
+)
+
+_DISALIGN = Recipe(
+    epochs=10,  # DisAlign for ImageNet-LT, as all below: it was never run on CIFAR
+    batch=256,
+    lr=0.1,
+    momentum=0.9,
+    weight_decay=5e-4,
+    schedule="cosine",
+    augment="crop_flip",  # ours, as in the first stage
+    padding=4,  # the same
+    precision="bf16",  # ours: images of 32 pixels and more
+)
+
+_PROTOTYPES = Recipe(
+    epochs=1,  # PC sec. 4.3
+    batch=64,  # PC code
+    lr=0.005,  # of the temperatures, PC sec. 4.3; prototypes have a rate of their own in the head
+    momentum=0.9,  # PC sec. 4.3
+    weight_decay=2e-4,  # of the temperatures, PC code; prototypes have none, in the head
+    schedule="constant",  # PC code
+    augment="crop_flip",  # PC sec. 4.3, as the next two
+    padding=4,  # PC code
+    policy="auto_cifar10",
+    cutout=16,
+    precision="bf16",  # ours: images of 32 pixels and more
+    sampler="class_balanced",  # PC sec. 4.3
+    epoch_images="largest",  # PC code: 50,000 images, 782 steps, on CIFAR-100 at every ratio
+)
+
+_DRO = Recipe(
+    epochs=80,  # DRO code, as all below
+    batch=128,
+    lr=0.005,
+    momentum=0.9,
+    weight_decay=1e-4,
+    schedule="constant",
+    augment="crop_flip",
+    padding=4,
+    policy="auto_cifar10",
+    cutout=16,
+    precision="bf16",  # ours: images of 32 pixels and more
+    sampler="class_balanced",
+    epoch_images="largest",
+)
+
+_PACO = Recipe(
+    epochs=400,  # PaCo code, as all below
+    batch=128,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=5e-4,
+    schedule="step",
+    milestones=(0.8, 0.9),  # after 320 and 360 epochs
+    gamma=0.1,
+    warmup=0.025,  # 10 of 400 epochs; its eleventh, at 1.1 times the rate, is a slip
+    warmup_stairs=10,
+    augment="crop_flip",
+    padding=4,
+    policy="auto_cifar10",
+    cutout=16,
+    second_view="contrastive",
+    precision="bf16",  # ours: images of 32 pixels and more
+    drop_last=True,
+)
+
+_RIDE = _CROSS_ENTROPY.model_copy(
+    update={
+        "weight_decay": 5e-4,  # RIDE configuration
+        "nesterov": True,  # the same
+        "rotation": 15.0,  # RIDE code
+    }
+)
+
+# Left out of LA's code: its pixels are centred at one half and not scaled, and its batch norm does
+# not decay.
+_LOGIT_ADJUSTMENT = Recipe(
+    epochs=1419,  # LA code for CIFAR-100, as all below
+    batch=128,
+    lr=0.1,
+    momentum=0.9,
+    nesterov=True,
+    weight_decay=2e-4,  # 1e-4 times the sum of squares in the loss, whose gradient is twice that
+    schedule="step",
+    milestones=(691 / 1419, 1059 / 1419, 1290 / 1419),
+    gamma=0.1,
+    warmup=22 / 1419,
+    warmup_stairs=22 * 84,  # linear, step by step: an epoch has 84 at 1:100
+    augment="crop_flip",
+    padding=2,  # padded from 32 to 36 pixels
+    precision="bf16",  # ours: images of 32 pixels and more
+    drop_last=True,
+)
+
+_PHOTOGRAPHS: Mapping[str, Any] = {  # cRT code, and all that follow
+    "augment": "resized_crop_flip",
+    "size": 224,
+    "resize": 256,
+}
+_IMAGENET_LT_FAMILY = {**_PHOTOGRAPHS, "jitter": 0.4}  # cRT code: iNaturalist has no jitter
+_DECOUPLED = {"lr": 0.2, "batch": 512, "schedule": "cosine", "milestones": (), "warmup": 0.0}
+
+_CROSS_ENTROPY_IMAGENET_LT = _CROSS_ENTROPY.model_copy(
+    update={
+        **_IMAGENET_LT_FAMILY,
+        **_DECOUPLED,  # cRT configurations, as the next two
+        "epochs": 90,
+        "weight_decay": 5e-4,
+    }
+)
+_CROSS_ENTROPY_INATURALIST = _CROSS_ENTROPY.model_copy(
+    update={
+        **_PHOTOGRAPHS,
+        **_DECOUPLED,  # cRT configurations, as the next two
+        "epochs": 200,  # or 90
+        "weight_decay": 1e-4,
+    }
+)
+_CRT_IMAGENET_LT = _CRT.model_copy(
+    update={**_IMAGENET_LT_FAMILY, **_DECOUPLED, "epochs": 10}  # cRT configuration
+)
+_CRT_INATURALIST = _CRT.model_copy(
+    update={**_PHOTOGRAPHS, **_DECOUPLED, "epochs": 30, "weight_decay": 1e-4}  # the same
+)
+# PC sec. 4.3. The decay that its search found was not published: here cRT's
+_WEIGHT_DECAY_IMAGENET_LT = _WEIGHT_DECAY.model_copy(update={**_PHOTOGRAPHS, "weight_decay": 5e-4})
+_WEIGHT_DECAY_INATURALIST = _WEIGHT_DECAY.model_copy(
+    update={**_PHOTOGRAPHS, "weight_decay": 1e-4, "batch": 512}
+)
+# PC sec. 4.3 names the same changes for all data; for photographs its code has none of them
+_PROTOTYPES_IMAGENET_LT = _PROTOTYPES.model_copy(update={**_PHOTOGRAPHS, "policy": "auto_imagenet"})
+_PROTOTYPES_INATURALIST = _PROTOTYPES_IMAGENET_LT.model_copy(update={"batch": 512})
+_RIDE_IMAGENET_LT = _RIDE.model_copy(
+    update={
+        **_IMAGENET_LT_FAMILY,
+        "rotation": 0.0,
+        "epochs": 100,  # RIDE configuration, as all below
+        "batch": 256,
+        "weight_decay": 2e-4,
+        "milestones": (0.6, 0.8),
+        "gamma": 0.1,
+        "warmup": 0.05,
+    }
+)
+_RIDE_INATURALIST = _RIDE_IMAGENET_LT.model_copy(
+    update={"jitter": 0.0, "batch": 512, "lr": 0.2}  # RIDE configuration
+)
+_RELEASED = {"batch_norm": "released"}
+
 RECIPES: Mapping[str, Named] = {
     "quick": Named(_QUICK, "ours, for 8x8 digits in seconds"),
     "long_tail_200": Named(
@@ -289,6 +535,61 @@ RECIPES: Mapping[str, Named] = {
         _LONG_TAIL.model_copy(update={"augment": "resized_crop_flip", "size": 224, "resize": 256}),
         "DL2PA sec. 7.2, which has one protocol for all long-tailed data, on images of 224 pixels",
     ),
+    "cross_entropy_200": Named(
+        _CROSS_ENTROPY, "LDAM, released code: cross-entropy, focal, LDAM; last epoch"
+    ),
+    "cross_entropy_200_released": Named(
+        _CROSS_ENTROPY.model_copy(update={"oracle": 1, "normalise": "cifar10"}),
+        "as cross_entropy_200, with the CIFAR-10 constants for all data and the best test epoch, "
+        "which the released code reports, beside",
+    ),
+    "weight_decay_200": Named(_WEIGHT_DECAY, "PC sec. 4.3, WD's first stage; last epoch"),
+    "weight_decay_320_released": Named(
+        _WEIGHT_DECAY.model_copy(
+            update={"epochs": 320, "oracle": 1, "flip": True, "normalise": "cifar10"}
+        ),
+        "WD's first stage, released code; last epoch, the best test epoch and scores averaged over "
+        "the mirror image beside",
+    ),
+    "logit_adjustment_1419": Named(_LOGIT_ADJUSTMENT, "LA, released code for CIFAR-100 at 1:100"),
+    "paco_400": Named(_PACO, "PaCo, released code for CIFAR; two views, unlike each other"),
+    "ride_200": Named(_RIDE, "RIDE, released configuration for CIFAR-100, first stage"),
+    "crt": Named(_CRT, "BoT for CIFAR, after cRT"),
+    "crt_released": Named(
+        _CRT.model_copy(update=_RELEASED), "as crt, running statistics move, as in the code of both"
+    ),
+    "max_norm": Named(_MAX_NORM, "WD's second stage, released code"),
+    "max_norm_released": Named(
+        _MAX_NORM.model_copy(update=_RELEASED),
+        "as max_norm, running statistics move, as in the released code",
+    ),
+    "disalign": Named(_DISALIGN, "DisAlign's second stage for ImageNet-LT, on smaller images"),
+    "prototypes": Named(_PROTOTYPES, "PC sec. 4.3, released code: one epoch in 782 steps"),
+    "dro_lt": Named(_DRO, "DRO's first phase, released code"),
+    "crt_dro_lt": Named(
+        _DRO.model_copy(update={"epochs": 20, "lr": 0.01}),
+        "DRO's second phase, released code: the classifier alone",
+    ),
+    "cross_entropy_imagenet_lt_90": Named(_CROSS_ENTROPY_IMAGENET_LT, "cRT's first stage"),
+    "cross_entropy_inaturalist18_200": Named(_CROSS_ENTROPY_INATURALIST, "cRT's first stage"),
+    "weight_decay_imagenet_lt_200": Named(
+        _WEIGHT_DECAY_IMAGENET_LT, "PC sec. 4.3; cRT's decay, since its own was not published"
+    ),
+    "weight_decay_inaturalist18_200": Named(
+        _WEIGHT_DECAY_INATURALIST, "PC sec. 4.3; cRT's decay, since its own was not published"
+    ),
+    "crt_imagenet_lt": Named(_CRT_IMAGENET_LT, "cRT, released configuration"),
+    "crt_inaturalist18": Named(_CRT_INATURALIST, "cRT, released configuration"),
+    "max_norm_imagenet_lt": Named(
+        _MAX_NORM.model_copy(update=_PHOTOGRAPHS), "as max_norm, on images of 224 pixels"
+    ),
+    "disalign_imagenet_lt": Named(
+        _DISALIGN.model_copy(update=_IMAGENET_LT_FAMILY), "DisAlign's second stage"
+    ),
+    "prototypes_imagenet_lt": Named(_PROTOTYPES_IMAGENET_LT, "PC sec. 4.3"),
+    "prototypes_inaturalist18": Named(_PROTOTYPES_INATURALIST, "PC sec. 4.3"),
+    "ride_imagenet_lt_100": Named(_RIDE_IMAGENET_LT, "RIDE, released configuration"),
+    "ride_inaturalist18_100": Named(_RIDE_INATURALIST, "RIDE, released configuration"),
     "untrained": Named(_UNTRAINED, "ours: no epoch at all, for heads that are described as built"),
     "assignment_5": Named(
         _UNTRAINED.model_copy(update={"epochs": 5, "batch": 512}),

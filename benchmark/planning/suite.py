@@ -28,6 +28,7 @@ from benchmark.planning.recipes import RECIPES, Recipe, no_truth, recipe
 SUITES = Path(__file__).resolve().parent.parent / "suites"
 BLOCK = ("data", "backbone", "recipe", "head", "seeds")
 STREAMS = ("backbone", "head", "order", "augment")
+LATER = ("classes", "subset")  # of Data: came later, so cells at their default keep their keys
 _ARROW = re.compile(r"\s*(>>|>)\s*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -43,6 +44,10 @@ class Data(BaseModel):
     subset_seed  of the canonical subset; 0 as in all released code
     groups       rule for many, medium, few: kang (> 100, < 20) · at_least_100 · dl2pa_index
     classes      how many, for the synthetic data set that asks for it
+    subset       which images survive: canonical · first, of each class in file order (released
+                 code of Weight Balancing, arXiv:2203.14197) · released_pair: a first stage on
+                 `first`, all that stands on it on `canonical` (released code of the prototype
+                 classifiers, arXiv:2302.00491)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,6 +61,7 @@ class Data(BaseModel):
     groups: Literal["kang", "at_least_100", "dl2pa_index"] = "kang"
     folder: str | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
+    subset: Literal["canonical", "first", "released_pair"] = "canonical"
 
     _numbers = field_validator("*", mode="before")(no_truth)
 
@@ -274,7 +280,8 @@ def _cells(block: _Block, where: str) -> Iterator[Cell]:
             _stage(part, position, name, changes, block.recipes, where)
             for position, part in enumerate(pipe)
         )
-        yield Cell(each, freeze({**options, "name": backbone}), stages, seed)
+        cell = Cell(each, freeze({**options, "name": backbone}), stages, seed)
+        yield cell.until(len(stages))
 
 
 def _options(options: Mapping[Any, Any], what: str, reserved: str = "") -> None:
@@ -342,9 +349,8 @@ def _data(record: Any, where: str) -> Pairs:
         )
     try:
         values = Data.model_validate(record).model_dump()
-        if values["classes"] is None:
-            del values["classes"]  # came later: cells without it keep their keys
-        return freeze(values)
+        usual = {name: Data.model_fields[name].default for name in LATER}
+        return freeze({k: v for k, v in values.items() if k not in usual or v != usual[k]})
     except ValidationError as error:
         raise ValueError(_sentence(error, f"{where}: data", list(Data.model_fields))) from None
 

@@ -98,7 +98,7 @@ def order_is_of_no_account(head: type[Head]) -> None:
         embedding = own.embed(_shaped(own, features[chosen])).detach()
         loss = own.loss(embedding, labels[chosen])
         own.after_step(embedding, labels[chosen], Clock(0, 0, 5, 10))
-        scores = own.eval().score(own.embed(features))
+        scores = own.eval()(_shaped(own, features, False))
         outcomes.append([loss, scores, *own.state_dict().values()])
     for one, other in zip(*outcomes, strict=True):
         close = torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-5)
@@ -110,7 +110,7 @@ def state_round_trips(head: type[Head]) -> None:
     own, _ = _trained(head)
     other = _built(head, seed=1, prepared=False)
     other.load_state_dict(own.state_dict())
-    features = blobs(2)[0]
+    features = _shaped(own, blobs(2)[0], False)
     same = torch.equal(own.eval()(features), other.eval()(features))
     _demand(same, "scores differ after a round trip: keep all state in parameters and buffers")
 
@@ -236,9 +236,9 @@ def _built(
 ) -> Head:
     own = head(problem(seed, counts))
     own.train()
-    if prepared and head.needs().frozen:
-        features, labels = blobs()
-        own.prepare(features, labels, _Before())
+    if prepared:  # as if each stood on another: most heads do nothing then
+        with torch.no_grad():
+            own.prepare(*blobs(), _Before())
     if prepared and head.needs().sweep:
         own.begin_epoch(Clock(0, 0, 5, 10), Sweep(*blobs()))
     return own
@@ -257,9 +257,11 @@ def _shaped(head: Head, features: Tensor, training: bool = True) -> Tensor:
 def _trained(head: type[Head]) -> tuple[Head, Trunk]:
     """A head and its trunk after 50 steps of the real loop, or prepared if nothing is to train."""
     own = _built(head)
-    look = Trunk(_Plain(), [], frozen=head.needs().frozen, precision="float32")
-    if not head.needs().trains:
-        return own.eval(), Trunk(nn.Identity(), [], frozen=True, precision="float32")
+    needs = head.needs()
+    backbone = nn.Identity() if needs.frozen else _Plain(needs.experts)
+    look = Trunk(backbone, [], frozen=needs.frozen, precision="float32")
+    if not needs.trains:
+        return own.eval(), look
     recipe = Recipe(
         epochs=STEPS // 5,
         batch=BATCH,
@@ -268,9 +270,21 @@ def _trained(head: type[Head]) -> tuple[Head, Trunk]:
         schedule="constant",
         precision="float32",
     )
-    views = head.needs().views
-    sweep = (lambda: Sweep(*blobs())) if head.needs().sweep else None
-    train(look, own, _Blobs(views), recipe, seed=0, sweep=sweep)
+
+    def sweep() -> Sweep:
+        features, labels = blobs()
+        with torch.no_grad():
+            return Sweep(look(features), labels)
+
+    train(
+        look,
+        own,
+        _Blobs(needs.views),
+        recipe,
+        seed=0,
+        teacher=needs.teacher,
+        sweep=sweep if needs.sweep else None,
+    )
     return own, look
 
 
@@ -285,12 +299,16 @@ def _is_mean(head: Head) -> bool:
 
 
 class _Plain(nn.Module):
-    """A backbone that learns: one linear layer, so that fixed-point heads can learn the blobs."""
+    """A backbone that learns: one linear layer, so that fixed-point heads can learn the blobs.
+
+    Several experts are the same layer.
+    """
 
     width = WIDTH
 
-    def __init__(self) -> None:
+    def __init__(self, experts: int) -> None:
         super().__init__()
+        self.experts = experts
         self.layer = nn.Linear(WIDTH, WIDTH)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -298,7 +316,10 @@ class _Plain(nn.Module):
             self.layer.bias.zero_()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layer(images)
+        features: Tensor = self.layer(images)
+        if self.experts > 1:
+            features = features[:, None].expand(-1, self.experts, -1)
+        return features
 
 
 class _Before(Head):

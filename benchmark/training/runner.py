@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -32,6 +32,7 @@ from benchmark.training.registry import registry
 from benchmark.training.streams import address, stream
 from benchmark.training.train import Diverged, Progress, Trunk, Watch, train
 from datasets import DATASETS
+from datasets.augment import Change
 from datasets.base import Material, Split
 from datasets.loader import Batches, Stream, batches, passes, sizes
 from datasets.words import read as read_words
@@ -168,7 +169,7 @@ class _Job:
         self.needs = place.registry.needs(self.last)
         self.seed = _seed(cell)
         self.memory = 0.0
-        backbone = _backbone(cell, self.material.train.images.shape[1])
+        backbone = _backbone(cell, place.registry, self.material.train.images.shape[1])
         file = privileged(cell, place.registry, place.words)
         self.words = words(file, self.material.names) if file else None
         self.sources = _sources(cell, place.runs)
@@ -187,7 +188,11 @@ class _Job:
                 raise ValueError(f"its trunk {cell.trunk.key} diverged: nothing can stand on it.")
             _fill(backbone, heads[:-1], weights)
         self.look = Trunk(
-            backbone, heads[:-1], frozen=self.last.frozen, precision=self.protocol.precision
+            backbone,
+            heads[:-1],
+            frozen=self.last.frozen,
+            precision=self.protocol.precision,
+            drifting=self.protocol.batch_norm == "released",
         ).to(place.device, memory_format=torch.channels_last)
         self.head = heads[-1].to(place.device)
 
@@ -217,6 +222,7 @@ class _Job:
             recipe,
             seed=self.seed,
             stage=self.stage,
+            teacher=self.needs.teacher,
             sweep=self.sweep if self.needs.sweep else None,
             watch=watch,
             resume=resume,
@@ -238,14 +244,13 @@ class _Job:
         mean, std = self.constants
         return batches(
             self.material.train,
+            Change(**{each.name: getattr(recipe, each.name) for each in fields(Change)}),
             batch=recipe.batch,
             mean=mean,
             std=std,
-            augment=recipe.augment,
-            padding=recipe.padding,
-            policy=recipe.policy,
-            jitter=recipe.jitter,
-            erasing=recipe.erasing,
+            second_view=recipe.second_view,
+            sampler=recipe.sampler,
+            epoch_images=recipe.epoch_images,
             size=recipe.size,
             resize=recipe.resize,
             workers=self.place.readers,
@@ -476,7 +481,7 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
                 f"cell {key} was trained with another source of head {name!r}. Check out commit "
                 f"{result['commit']}, or name the head's file, if it lies outside the tree."
             )
-    backbone = _backbone(cell, len(result["constants"][0]))
+    backbone = _backbone(cell, table, len(result["constants"][0]))
     kept = {name: torch.from_numpy(value) for name, value in found[0].arrays().items()}
     heads = _heads(
         cell,
@@ -496,11 +501,17 @@ def _seed(cell: Cell) -> int | dict[str, int]:
     return cell.seed if isinstance(cell.seed, int) else dict(cell.seed)
 
 
-def _backbone(cell: Cell, channels: int) -> nn.Module:
+def _backbone(cell: Cell, table: Registry, channels: int) -> nn.Module:
     options = {name: value for name, value in cell.backbone if name != "name"}
     name = dict(cell.backbone)["name"]
     generator = stream(_seed(cell), "backbone")
-    return backbones.build(name, options, image_channels=channels, generator=generator)
+    return backbones.build(
+        name,
+        options,
+        image_channels=channels,
+        experts=table.needs(cell.stages[0]).experts,
+        generator=generator,
+    )
 
 
 def _heads(
@@ -525,7 +536,7 @@ def _sources(cell: Cell, runs: Path) -> dict[int, Tensor]:
     """Class vectors that stages of a cell start from, by position; from finished records."""
     found = {}
     for position in range(len(cell.stages)):
-        source = replace(cell, stages=cell.stages[: position + 1]).source
+        source = cell.until(position + 1).source
         if source is not None:
             record = Record(runs / source.key)
             arrays = record.arrays() if record.result() else {}

@@ -4,6 +4,7 @@ look      images -> features, float32: the trunk, with or without gradient
 head      features -> embedding -> cost
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from benchmark.training.streams import address, beta, stream
 from heads.base import Clock, Head, Sweep
 
 READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced steps
+MOMENTUM = 0.999  # of the teacher: MoCo, arXiv:1911.05722, sec. 3.2; PaCo, arXiv:2107.12028, code
 
 
 class Diverged(RuntimeError):
@@ -53,15 +55,25 @@ class Trunk(nn.Module):
     """Backbone and the embeddings of the heads before the arrow: images -> features, float32.
 
     With frozen=True it is in evaluation mode for good (batch norm does not move) and gives no
-    gradient.
+    gradient. With drifting=True too, its weights are as frozen, but in training it is in training
+    mode: batch norm takes the statistics of each batch, and its running ones move.
     """
 
-    def __init__(self, backbone: nn.Module, before: list[Head], *, frozen: bool, precision: str):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        before: list[Head],
+        *,
+        frozen: bool,
+        precision: str,
+        drifting: bool = False,
+    ):
         """before: heads whose `embed` the features pass; precision: float32 · bf16."""
         super().__init__()
         self.backbone = backbone
         self.before = nn.ModuleList(before)
         self.frozen = frozen
+        self.drifting = drifting
         self.precision = precision
         if frozen:
             self.requires_grad_(False)
@@ -73,8 +85,8 @@ class Trunk(nn.Module):
         return int(self.before[-1].dim if len(self.before) else self.backbone.width)
 
     def train(self, mode: bool = True) -> "Trunk":
-        """Training mode, except where frozen."""
-        return super().train(mode and not self.frozen)
+        """Training mode, except where frozen for good."""
+        return super().train(mode and (self.drifting or not self.frozen))
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width) -> (batch, width); further leading axes are kept."""
@@ -88,6 +100,33 @@ class Trunk(nn.Module):
             for head in self.before:
                 features = head.embed(features)
         return features
+
+
+class Taught(nn.Module):
+    """A trunk beside its moving average, the teacher, which sees the last view without gradient.
+
+    The teacher's parameters follow the trunk's after each step, from the trunk's own at the start:
+    θ' ← m θ' + (1 − m) θ. Its batch norm is in training mode, over the last view alone.
+    """
+
+    def __init__(self, look: Trunk):
+        """look: the trunk; it stays the caller's, the teacher is a copy."""
+        super().__init__()
+        self.look = look
+        self.teacher = copy.deepcopy(look).requires_grad_(False)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """(views, batch, channels, height, width) -> (views, batch, width)."""
+        with torch.no_grad():
+            last = self.teacher(views[-1])
+        return torch.cat([self.look(views[:-1]), last[None]])
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Take the teacher a step towards the trunk."""
+        pairs = zip(self.teacher.parameters(), self.look.parameters(), strict=True)
+        for mine, theirs in pairs:
+            mine.lerp_(theirs, 1 - MOMENTUM)
 
 
 @dataclass(slots=True)
@@ -153,6 +192,7 @@ def train(
     *,
     seed: int | Mapping[str, int],
     stage: int = 0,
+    teacher: bool = False,
     sweep: Callable[[], Sweep] | None = None,
     watch: Watch | None = None,
     resume: Checkpoint | None = None,
@@ -161,6 +201,7 @@ def train(
 
     seed, stage  address of the randomness of mixing and of the network; that of the batches is in
                  `batches`
+    teacher      whether the moving average of the trunk sees the last view
     sweep        all training features in evaluation mode, for heads that need them every epoch
     resume       where an earlier run of this very stage stopped
 
@@ -170,7 +211,9 @@ def train(
     if not steps:
         return untrained(look, head)
     watch = watch or Watch()
-    run = _Run(look, head, optimizer(look, head, recipe), batches.steps, recipe, watch)
+    taught = Taught(look) if teacher else None
+    see = taught or look
+    run = _Run(look, taught, head, optimizer(look, head, recipe), batches.steps, recipe, watch)
     now = run.restore(resume) if resume else Progress(readings=first(head))
     while now.step < steps:
         epoch, start = divmod(now.step, batches.steps)
@@ -178,14 +221,14 @@ def train(
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
             look.eval()
             head.begin_epoch(clock, sweep() if sweep else None)
-        look.train()
+        see.train()
         head.train()
         for images, labels in batches.epoch(epoch, start):
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
             where = (stage, epoch, now.step)
             mixed, labels, blend = mix(images, labels, recipe, seed, where)
             with addressed(seed, where, run.device):
-                embedding = head.embed(look(mixed))
+                embedding = head.embed(see(mixed))
             loss = blend(head, embedding)
             run.advance(loss, now)
             head.after_step(embedding.detach(), labels, clock)
@@ -238,6 +281,7 @@ class _Run:
     def __init__(
         self,
         look: Trunk,
+        taught: Taught | None,
         head: Head,
         optimizer: torch.optim.Optimizer,
         steps: int,
@@ -246,6 +290,10 @@ class _Run:
     ):
         self.look, self.head, self.optimizer = look, head, optimizer
         self.steps, self.recipe, self.watch = steps, recipe, watch
+        self.taught = taught
+        self.parts: dict[str, nn.Module] = {"look.": look, "head.": head}
+        if taught:
+            self.parts["teacher."] = taught.teacher
         self.device = next((p.device for p in head.parameters()), torch.device("cpu"))
         self.device = next((p.device for p in look.parameters()), self.device)
         self.losses = torch.zeros(steps, device=self.device)
@@ -263,6 +311,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        if self.taught:
+            self.taught.follow()
 
     def note(self, now: Progress, steps: int, images: int) -> None:
         """Count the step; take readings where they are due."""
@@ -303,8 +353,11 @@ class _Run:
         """Hand out everything that resumes."""
         if self.watch.save is None:
             return
-        tensors = {f"look.{name}": value for name, value in self.look.state_dict().items()}
-        tensors |= {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        tensors = {
+            prefix + name: value
+            for prefix, part in self.parts.items()
+            for name, value in part.state_dict().items()
+        }
         tensors |= checkpoint.flatten(self.optimizer)
         tensors["losses"] = self.losses
         spent = now.seconds + time.monotonic() - self.started
@@ -320,9 +373,13 @@ class _Run:
 
     def restore(self, resume: Checkpoint) -> Progress:
         """Put everything back in place."""
-        for module, prefix in ((self.look, "look."), (self.head, "head.")):
-            own = {k.removeprefix(prefix): v for k, v in resume.tensors.items() if k[:5] == prefix}
-            module.load_state_dict(own)
+        for prefix, part in self.parts.items():
+            own = {
+                name.removeprefix(prefix): value
+                for name, value in resume.tensors.items()
+                if name.startswith(prefix)
+            }
+            part.load_state_dict(own)
         checkpoint.restore(self.optimizer, resume.tensors)
         self.losses.copy_(resume.tensors["losses"])
         note = dict(resume.note)

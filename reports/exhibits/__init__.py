@@ -1,9 +1,12 @@
 """One function per table or figure: tidy frame of one setting -> Exhibit."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from matplotlib.figure import Figure
 from pandas import DataFrame
+
+from reports.evidence import Evidence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,3 +37,31 @@ class Exhibit:
     marks: DataFrame | None = None
     block: str = "ratio"
     cost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One table or figure of a paper.
+
+    name     as in print: 'Table 1', 'Figure 2a'
+    section  of the paper that discusses it
+    what     what it shows
+    command  what makes its cells
+    make     (runs, printed, evidence) -> exhibits, none where cells are lacking
+    """
+
+    name: str
+    section: str
+    what: str
+    command: str
+    make: Callable[[DataFrame, DataFrame, Evidence | None], list[Exhibit]]
+
+
+def numbered(found: list[Exhibit]) -> list[Exhibit]:
+    """The exhibits with names that are unique: the second of a name is '…-2'."""
+    names = [exhibit.name for exhibit in found]
+    times = [names[:nth].count(name) for nth, name in enumerate(names)]
+    return [
+        replace(exhibit, name=f"{exhibit.name}-{before + 1}") if before else exhibit
+        for exhibit, before in zip(found, times, strict=True)
+    ]

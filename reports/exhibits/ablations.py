@@ -5,8 +5,6 @@ set, network, recipe, ratio, and the same other options of the head. The paper p
 beside these figures, so there is no verdict.
 """
 
-from dataclasses import replace
-
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,7 +13,7 @@ from pandas import DataFrame, Series
 
 from reports import ink, stats, style
 from reports.evidence import Evidence
-from reports.exhibits import Exhibit
+from reports.exhibits import Exhibit, numbered
 from reports.exhibits.curves import LEGEND, canvas, draw, finish
 from reports.frames import COMPARABLE, geometric, searches, single, slug
 from reports.methods import options, that
@@ -49,7 +47,7 @@ def updates(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> l
                 "that is what the paper reports.",
             )
         )
-    return _named(found)
+    return numbered(found)
 
 
 def uniformity(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> list[Exhibit]:
@@ -86,7 +84,7 @@ def uniformity(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -
                 "Levels: plain psc and dl2pa at the same d, bands are 95 % t intervals.",
             )
         )
-    return _named(found)
+    return numbered(found)
 
 
 def assignment(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> list[Exhibit]:
@@ -124,7 +122,7 @@ def assignment(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -
                 "Gap: dynamic minus fixed at the same seed, mean of the pairs.",
             )
         )
-    return _named(found)
+    return numbered(found)
 
 
 def settling(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> list[Exhibit]:
@@ -162,7 +160,7 @@ def settling(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> 
                 "Bands are 95 % t intervals over seeds, where there is more than one.",
             )
         )
-    return _named(found)
+    return numbered(found)
 
 
 def _swept(runs: DataFrame, name: str, key: str, default: float) -> DataFrame:
@@ -297,13 +295,3 @@ def _exhibit(
     csv = str(plain.to_csv(index=False, lineterminator="\n"))
     name = slug("dl2pa", "figure", number, setting.data, setting.backbone, setting.recipe)
     return Exhibit(name, f"Figure {number}: {title}", look, None, None, csv, figure, caption)
-
-
-def _named(found: list[Exhibit]) -> list[Exhibit]:
-    """The exhibits with names that are unique: the second of a name is '…-2'."""
-    names = [exhibit.name for exhibit in found]
-    times = [names[:nth].count(name) for nth, name in enumerate(names)]
-    return [
-        replace(exhibit, name=f"{exhibit.name}-{before + 1}") if before else exhibit
-        for exhibit, before in zip(found, times, strict=True)
-    ]

@@ -14,26 +14,39 @@
     interpretation       details of the method are not published
 
 What differs for a whole table (epochs, images, network) makes a table of its own, so that one table
-is one protocol; what differs for single numbers stands in their verdict.
+is one protocol; what differs for single numbers stands in their verdict. What sets a printed number
+apart from the others of its table (an ensemble, more epochs) stands beside it.
 """
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from pandas import DataFrame, Series
 
 from reports import ink, latex, stats
-from reports.exhibits import Exhibit
+from reports.evidence import Evidence
+from reports.exhibits import Exhibit, Item
+from reports.exhibits.arithmetic import noted
 from reports.frames import geometric, searches, slug
-from reports.methods import canonical, fits
+from reports.methods import canonical, fits, recipes
 
 MARGIN = 0.02
 """Half width of an interval beyond which there is no verdict; 2 points, ours."""
 
 METRICS = {"accuracy": "accuracy", "max_cosine": "cosine_max", "min_cosine": "cosine_min"}
-"""Name in print -> column of the frame."""
+"""Name in print -> column of the frame, over all classes."""
+
+SHARES = ("accuracy", "many", "medium", "few")
+"""Columns of the frame that are shown in per cent."""
+
+ASIDE = {"best_epoch": ("oracle", "best test epoch"), "flip": ("flip", "with its mirror image")}
+"""How print was read, and never our result -> column of the frame, and its name in a table."""
+
+IN_PRINT = ("backbone", "split", "method")
+"""Columns of print that run to the right in the order of print; others are sorted."""
 
 SILENT = ("oracle", "flip", "precision")  # fields of a recipe that leave the training as it is
 
@@ -41,10 +54,10 @@ GROUP = ["head", "dim", "data", "backbone", "recipe", "epochs", "largest", "rati
 GROUP += ["group_rule"]
 
 LONG = [
-    *("table", "role", "method", "dataset", "ratio", "dim", "network", "metric"),
+    *("table", "role", "method", "features", "dataset", "ratio", "dim", "network", "metric"),
     *("published", "published_sd", "corrected", "source", "error"),
     *("head", "our_dim", "data", "backbone", "recipe", "epochs", "largest"),
-    *("n", "diverged", "failed", "mean", "sd", "low", "high", "best_epoch"),
+    *("parameters", "n", "diverged", "failed", "mean", "sd", "low", "high", *ASIDE),
     *("difference", "difference_low", "difference_high", "verdict"),
 ]
 
@@ -59,7 +72,9 @@ class Where:
     full       images of the largest class in print; 0: not stated
     only       no other network will do
     ratio      ours, where lists of images fix the imbalance; None: as in print
-    because    data that is no answer -> why not
+    because    data, network or recipe that is no answer to single numbers -> why not
+    always     why print is not comparable, whatever we run
+    later      recipes of later stages that are as good as the one that bears their head's name
     """
 
     data: tuple[str, ...]
@@ -68,7 +83,9 @@ class Where:
     full: int = 0
     only: bool = False
     ratio: float | None = None
-    because: Mapping[str, str] | None = None
+    because: Mapping[str, str] = field(default_factory=dict)
+    always: str = ""
+    later: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +96,9 @@ class Table:
     what      what it shows
     look      one sentence saying what to look for
     command   what makes its cells
-    heads     method, or 'method d=100' for one length -> patterns of heads, nearest to print first
-    where     method, network or data set, the first that is there -> surroundings
+    heads     method, or 'method d=100' for one length, or 'method on WD' for one kind of features
+              -> patterns of heads, nearest to print first
+    where     method, network, 'WD features' or data set, the first that is there -> surroundings
     rows      columns of print that name a row, beside data set and method
     column    column of print that runs to the right
     unsure    heads whose details are not published
@@ -97,6 +115,19 @@ class Table:
     column: str = "dim"
     unsure: tuple[str, ...] = ()
     dims: Mapping[str, int] = field(default_factory=dict)
+
+
+def item(paper: str, table: Table, section: str) -> Item:
+    """The table among a paper's items, in the section that discusses it."""
+    name = f"Table {table.number}"
+    made = partial(_made, paper, table)
+    return Item(name, section, table.what, table.command, made)
+
+
+def _made(
+    paper: str, table: Table, runs: DataFrame, printed: DataFrame, evidence: Evidence | None
+) -> list[Exhibit]:
+    return exhibits(paper, table, noted(printed), runs)
 
 
 def exhibits(paper: str, table: Table, printed: DataFrame, runs: DataFrame) -> list[Exhibit]:
@@ -117,7 +148,7 @@ def answers(table: Table, rows: DataFrame, runs: DataFrame) -> DataFrame:
 
     rows: of `reports.printed`, one table. runs: tidy frame. Returns the index of the printed row as
     `place`, GROUP, rank (lowest is the answer), deviation (of the table), because (of the number),
-    and the columns of `stats.summary` with best_epoch, the mean over best test epochs.
+    and the columns of `stats.summary` with done, the finished seeds, and the means of ASIDE.
     """
     runs = runs[~searches(runs) & runs["state"].isin(["done", "diverged", "failed"])]
     if (rows["metric"] == "accuracy").all():
@@ -127,26 +158,39 @@ def answers(table: Table, rows: DataFrame, runs: DataFrame) -> DataFrame:
     groups = [(dict(zip(GROUP, key, strict=True)), part) for key, part in runs.groupby(GROUP)]
     lines = []
     for place, row in rows.iterrows():
-        names = (row["method"], row["backbone"], row["dataset"])
+        names = (row["method"], row["backbone"], f"{row['features']} features", row["dataset"])
         where = next(table.where[name] for name in names if name in table.where)
         for facts, part in groups:
             if not _same_dim(facts, row, table.dims):
                 continue
             near = _surroundings(facts, row, where)
-            head = _rank(facts["head"], _patterns(table, row))
+            pipe, later = recipes(facts["head"])
+            head = _rank(pipe, _patterns(table, row))
             if head is None or near is None:
                 continue
-            rank, deviation, because = near
-            metric = METRICS[row["metric"]]
+            rank, deviation, reasons = near
+            reasons += _later(later, where.later)
+            metric = measure(row)
             summary = stats.summary(part, ["head"], metric).iloc[0].to_dict()
-            best = part.loc[part["state"] == "done", "oracle"].dropna()
+            done = part[part["state"] == "done"]
+            whole = metric == "accuracy"  # of groups, and of points, nobody has these
             lines.append(
                 summary
                 | facts
-                | {"place": place, "rank": (head, *rank), "deviation": deviation}
-                | {"because": because, "best_epoch": stats.mean(best.to_numpy())}
+                | {"place": place, "rank": (head, *rank, len(later)), "deviation": deviation}
+                | {"because": ", ".join(reasons), "done": len(done)}
+                | {"parameters": part["parameters"].max()}
+                | {
+                    name: stats.mean(done[column].dropna().to_numpy()) if whole else math.nan
+                    for name, (column, _) in ASIDE.items()
+                }
             )
     return DataFrame(lines)
+
+
+def measure(row: Series) -> str:
+    """The column of the frame that answers a printed number, a row of `reports.printed`."""
+    return METRICS[row["metric"]] if row["split"] in ("", "all") else str(row["split"])
 
 
 def verdict(
@@ -154,11 +198,15 @@ def verdict(
 ) -> str:
     """What our cells say about a printed number.
 
-    row: of `reports.printed`. ours: cells, n, mean, low, high as from `stats.summary`.
+    row: of `reports.printed`. ours: cells, n, mean, low, high as from `stats.summary`, and done.
     because: what differs and is known to move the number. unsure: the method is an interpretation.
     """
+    if ours["n"] == 0 and ours["done"]:
+        return "no verdict (no class in this group)"
     if ours["n"] == 0:
         return f"no verdict (0 of {ours['cells']} seeds finished)"
+    if math.isnan(row["truth"]):
+        return "no printed number"
     if unsure:
         return "interpretation"
     reasons = [because] if because else []
@@ -188,8 +236,9 @@ def _difference(row: Series, ours: Mapping[str, object]) -> tuple[float, float]:
 
 
 def _patterns(table: Table, row: Series) -> tuple[str, ...]:
-    exact = f"{row['method']} d={row['dim']:g}"
-    return table.heads[exact] if exact in table.heads else table.heads[row["method"]]
+    method = row["method"]
+    names = (f"{method} d={row['dim']:g}", f"{method} on {row['features']}", method)
+    return next(table.heads[name] for name in names if name in table.heads)
 
 
 def _rank(head: str, patterns: Sequence[str]) -> int | None:
@@ -205,9 +254,10 @@ def _same_dim(facts: Mapping[str, object], row: Series, dims: Mapping[str, int])
 
 def _surroundings(
     facts: Mapping[str, object], row: Series, where: Where
-) -> tuple[tuple[int, ...], str, str] | None:
-    """Rank, deviation and reason of a group in the surroundings of a printed number, or None."""
-    data = next((i for i, each in enumerate(where.data) if _begins(facts["data"], each)), None)
+) -> tuple[tuple[int, ...], str, list[str]] | None:
+    """Rank, deviation and reasons of a group in the surroundings of a printed number, or None."""
+    known = [i for i, each in enumerate(where.data) if _begins(facts["data"], each)]
+    data = max(known, key=lambda i: len(where.data[i]), default=None)  # with the most words
     recipe, *changes = str(facts["recipe"]).split(" ")
     near = [i for i, each in enumerate(where.recipes) if recipe == each]
     near += [len(where.recipes) for each in where.recipes if recipe.startswith(f"{each}_")]
@@ -238,13 +288,26 @@ def _surroundings(
         differs.append(f"network {network} where print has {where.backbones[0]}")
     if row["metric"] != "accuracy":
         differs = []  # fixed points lie where they lie, however long one trains
-    reasons = [where.because[where.data[data]]] if data and where.because else []
+    names = (where.data[data], network, recipe)
+    reasons = [where.because[name] for name in names if name in where.because]
+    reasons += [where.always] if where.always else []
     if min(near) == len(where.recipes):
         reasons.append(f"recipe {recipe}")
-    if planned and row["epochs"] and planned[1] != row["epochs"]:
+    if planned and row["epochs"] and planned[1] not in row["epochs"].split(" or "):
         reasons.append(f"{planned[1]} epochs where print states {row['epochs']}")
     backbone = where.backbones.index(network) if network in where.backbones else 9
-    return (data, min(near), backbone), ", ".join(differs), ", ".join(reasons)
+    return (data, min(near), backbone), ", ".join(differs), reasons
+
+
+def _later(stages: Mapping[str, str], allowed: Sequence[str]) -> list[str]:
+    """How later stages were trained in another way than by the recipe that bears their name."""
+    reasons = []
+    for name, text in stages.items():
+        recipe, *changes = text.split(" ")
+        reasons += [f"{name} by recipe {recipe}"] if recipe not in (name, *allowed) else []
+        told = [each for each in changes if each.partition("=")[0] not in SILENT]
+        reasons += [f"{name} with {', '.join(told)}"] if told else []
+    return reasons
 
 
 def _begins(text: object, words: str) -> bool:
@@ -284,8 +347,9 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
     for place, row in rows.iterrows():
         print_ = {
             **{"table": table.number, "method": row["method"], "dataset": row["dataset"]},
+            **{"features": row["features"]},
             **{"ratio": row["ratio"], "dim": row["dim"], "network": row["backbone"]},
-            **{"metric": METRICS[row["metric"]], "published": row["value"]},
+            **{"metric": measure(row), "published": row["value"]},
             **{"published_sd": row["std"], "corrected": row["corrected"]},
             **{"source": row["source"], "error": row["error"], "place": place},
         }
@@ -302,7 +366,8 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
                 | {name: ours[name] for name in ("head", "data", "backbone", "recipe", "epochs")}
                 | {name: ours[name] for name in ("largest", "n", "mean", "sd", "low", "high")}
                 | {"diverged": ours["n_diverged"], "failed": ours["n_failed"]}
-                | {"our_dim": ours["dim"], "best_epoch": ours["best_epoch"]}
+                | {"our_dim": ours["dim"], "parameters": ours["parameters"]}
+                | {name: ours[name] for name in ASIDE}
                 | {"difference": ours["mean"] - row["truth"]}
                 | {"difference_low": low, "difference_high": high}
                 | {"role": "variant" if nth else "answer", "cells": ours["cells"]}
@@ -311,9 +376,10 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
             )
     columns = [*LONG, "place", "cells", "because"]
     long = DataFrame(lines, columns=columns)
-    for name in ("dim", "our_dim", "epochs", "largest", "n", "diverged", "failed", "cells"):
+    wholes = ("dim", "our_dim", "epochs", "largest", "n", "diverged", "failed", "cells")
+    for name in (*wholes, "parameters"):
         long[name] = long[name].astype("Int64")
-    for name in ("mean", "sd", "low", "high", "best_epoch", "published", "published_sd"):
+    for name in ("mean", "sd", "low", "high", *ASIDE, "published", "published_sd"):
         long[name] = long[name].astype("float64").round(9)
     for name in ("difference", "difference_low", "difference_high", "corrected"):
         long[name] = long[name].astype("float64").round(9)
@@ -322,8 +388,10 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
 
 def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> DataFrame:
     """Close to print: for each of its rows what was printed, what we found, and the difference."""
-    keys = ["dataset", "method", *table.rows]
-    across = rows if table.column == "backbone" else rows.sort_values(table.column)
+    named = [name for name in ("method", *table.rows) if name != table.column]
+    keys = ["dataset", *named]
+    across = rows if table.column in IN_PRINT else rows.sort_values(table.column)
+    several = table.column != "backbone" and lines["backbone"].nunique() > 1
     columns = list(dict.fromkeys(_column(table, row) for _, row in across.iterrows()))
     out: list[list[str]] = []
     sets = [*dict.fromkeys(rows["dataset"])]
@@ -332,36 +400,40 @@ def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> DataFrame:
         at = {place: _column(table, row) for place, row in part.iterrows()}
         mine = lines[lines["place"].isin(part.index) & lines["cells"].notna()]
         ours = mine[mine["role"] == "answer"]
-        blocks = [("print", {at[place]: _printed(row) for place, row in part.iterrows()})]
-        blocks += _ours("here", ours, at)
+        apart = "; ".join(dict.fromkeys(filter(None, part["apart"])))
+        texts = {at[place]: _printed(row) for place, row in part.iterrows()}
+        blocks = [(f"print ({apart})" if apart else "print", texts)]
+        for network, some in ours.groupby("backbone", sort=False) if several else [("", ours)]:
+            blocks += _ours(f"here, {network}" if several else "here", some, at)
         others = mine[mine["role"] == "variant"]
-        apart = ["head", "data", "recipe", "backbone"]
-        others = others.assign(nth=others.groupby([*apart, "place"]).cumcount())
-        for name, variant in others.groupby([*apart, "nth"], sort=False):
+        other = ["head", "data", "recipe", "backbone"]
+        others = others.assign(nth=others.groupby([*other, "place"]).cumcount())
+        for name, variant in others.groupby([*other, "nth"], sort=False):
             blocks += _ours(f"here, as {_short(name, ours)}", variant, at)
         words = [text if isinstance(text, str) else ink.number(text) for text in key]
         for nth, (what, texts) in enumerate(blocks):
             head = words if nth == 0 else [words[0], *[""] * (len(words) - 1)]
             out.append([*head, what, *(texts.get(column, "") for column in columns)])
-    names = ["data", "method", *("d" if name == "dim" else name for name in table.rows)]
+    names = ["data", *("d" if name == "dim" else name for name in named)]
     wide = DataFrame(out, columns=[*names, "value", *columns], dtype=object)
     return wide.drop(columns="data") if wide["data"].nunique() == 1 else wide
 
 
 def _ours(what: str, lines: DataFrame, at: Mapping[int, str]) -> list[tuple[str, dict[str, str]]]:
-    """Rows of print for some of our groups: means, best test epochs where known, differences."""
+    """Rows of print for some of our groups: means, those of ASIDE where known, differences."""
     if lines.empty:
         return []
     spots = [at[place] for place in lines["place"]]
     means = dict(zip(spots, [_mean(line) for _, line in lines.iterrows()], strict=True))
     gaps = dict(zip(spots, [_gap(line) for _, line in lines.iterrows()], strict=True))
-    best = {
-        spot: f"{100 * line['best_epoch']:.2f}"
-        for spot, (_, line) in zip(spots, lines.iterrows(), strict=True)
-        if not math.isnan(line["best_epoch"]) and line["metric"] == "accuracy"
-    }
     rows = [(what, means)]
-    rows += [("best test epoch", best)] if best else []
+    for name, (_, title) in ASIDE.items():
+        known = {
+            spot: f"{100 * line[name]:.2f}"
+            for spot, (_, line) in zip(spots, lines.iterrows(), strict=True)
+            if not math.isnan(line[name])
+        }
+        rows += [(title, known)] if known else []
     return [*rows, ("difference", gaps)]
 
 
@@ -377,7 +449,7 @@ def _short(name: tuple[str, ...], ours: DataFrame) -> str:
 
 
 def _printed(row: Series) -> str:
-    text = str(row["text"]).replace("-", "−")
+    text = str(row["text"]).replace("-", "−") or ink.NOTHING
     return f"{text} ± {row['std_text']}" if row["std_text"] else text
 
 
@@ -386,7 +458,7 @@ def _mean(line: Series) -> str:
     count = f"({line['n']}/{line['cells']}{ink.LOST})" if lost else f"({line['n']})"
     if line["n"] == 0:
         return f"{ink.NOTHING} {count}"
-    digits, scale = (2, 100) if line["metric"] == "accuracy" else (4, 1)
+    digits, scale = (2, 100) if line["metric"] in SHARES else (4, 1)
     text = f"{scale * line['mean']:.{digits}f}".replace("-", "−")
     spread = f" ± {scale * line['sd']:.{digits}f}" if line["n"] > 1 else ""
     return f"{text}{spread} {count}"
@@ -394,9 +466,9 @@ def _mean(line: Series) -> str:
 
 def _gap(line: Series) -> str:
     word = re.split(r"[:(]", line["verdict"])[0].strip()
-    if line["n"] == 0:
+    if line["n"] == 0 or math.isnan(line["difference"]):
         return word
-    digits, scale = (2, 100) if line["metric"] == "accuracy" else (4, 1)
+    digits, scale = (2, 100) if line["metric"] in SHARES else (4, 1)
 
     def signed(value: float) -> str:
         return f"{round(scale * value, digits) + 0.0:+.{digits}f}".replace("-", "−")
@@ -423,7 +495,8 @@ def _caption(table: Table, rows: DataFrame, lines: DataFrame, title: str, deviat
     used = dict.fromkeys(zip(ran["method"], ran["head"], strict=True))
     recipes = ", ".join(dict.fromkeys(ran["recipe"]))
     networks = ", ".join(dict.fromkeys(ran["backbone"]))
-    missing = int((lines["verdict"] == "not run").sum())
+    wanted = rows["value"].notna()
+    missing = int((lines["verdict"].eq("not run") & lines["published"].notna()).sum())
     return ink.join(
         f"{title}{', in per cent' if percent else ''}.",
         f"Print: {_list(rows['source'])}; networks {_list(rows['network'])}; read at: "
@@ -443,9 +516,12 @@ def _caption(table: Table, rows: DataFrame, lines: DataFrame, title: str, deviat
         "A best test epoch is chosen on test: it is how print was read, and never our result."
         if percent and ran["best_epoch"].notna().any()
         else "",
+        "Scores averaged over an image and its mirror image are no result of ours either."
+        if percent and ran["flip"].notna().any()
+        else "",
         _reasons(rows, lines),
         _errors(rows),
-        f"Not run: {missing} of {len(rows)} numbers; {table.command} makes them."
+        f"Not run: {missing} of {wanted.sum()} numbers; {table.command} makes them."
         if missing
         else "",
     )
@@ -472,6 +548,16 @@ def _errors(rows: DataFrame) -> str:
     return f"Of the print: {'; '.join(notes)}." if notes else ""
 
 
+PLACES: Mapping[str, Callable[[Iterable], str]] = {
+    "features": lambda values: f"on {', '.join(values)}",
+    "ratio": lambda values: ", ".join(map(ink.ratio, values)),
+    "dim": lambda values: f"d = {', '.join(map(ink.number, values))}",
+    "split": ", ".join,
+    "backbone": ", ".join,
+}
+"""Columns of print that may tell the numbers of a method apart, and how that is written."""
+
+
 def _spots(rows: DataFrame, places: Sequence[int]) -> str:
     """Where in a table, as shortly as it can be said: 'HPN', 'PSC cifar100 d = 10, 25'."""
     spots = []
@@ -481,11 +567,12 @@ def _spots(rows: DataFrame, places: Sequence[int]) -> str:
             spots.append(method)
             continue
         for data, some in part.groupby("dataset", sort=False):
+            here = mine[mine["dataset"] == data]
             words = [method] + ([data] if mine["dataset"].nunique() > 1 else [])
-            if len(some) < (mine["dataset"] == data).sum():
-                dims = dict.fromkeys(some["dim"].dropna())
-                words += [f"d = {', '.join(map(ink.number, dims))}"] if dims else []
-                words += [", ".join(some["backbone"])] if not dims else []
+            for name, write in PLACES.items():
+                values = dict.fromkeys(some[name].dropna())
+                if len(values) < here[name].dropna().nunique():
+                    words.append(write(values))
             spots.append(" ".join(words))
     return ", ".join(spots)
 

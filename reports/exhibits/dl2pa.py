@@ -9,13 +9,8 @@ what fits a later one is shown below it as a variant.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 
-from pandas import DataFrame
-
-from reports.evidence import Evidence
-from reports.exhibits import Exhibit, ablations, beside, geometry
+from reports.exhibits import Item, ablations, beside, geometry
 from reports.exhibits.beside import Table, Where
 
 SUM = "batch_norm=False class_weights=False reduction=sum projection=*"
@@ -179,34 +174,8 @@ TABLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One table or figure of a paper.
-
-    name     as in print: 'Table 1', 'Figure 2a'
-    section  of the paper that discusses it
-    what     what it shows
-    command  what makes its cells
-    make     (runs, printed, evidence) -> exhibits, none where cells are lacking
-    """
-
-    name: str
-    section: str
-    what: str
-    command: str
-    make: Callable[[DataFrame, DataFrame, Evidence | None], list[Exhibit]]
-
-
-def _answered(table: Table, runs: DataFrame, printed: DataFrame, evidence: object) -> list[Exhibit]:
-    return beside.exhibits("dl2pa", table, printed, runs)
-
-
 def _tables(*numbers: str, section: str) -> list[Item]:
-    return [
-        Item(f"Table {each.number}", section, each.what, each.command, partial(_answered, each))
-        for each in TABLES
-        if each.number in numbers
-    ]
+    return [beside.item("dl2pa", each, section) for each in TABLES if each.number in numbers]
 
 
 def _figure(name: str, section: str, what: str, command: str, draw: Callable) -> Item:

@@ -27,7 +27,7 @@ def one_thread():
 
 
 # resnet50 stands for these: they differ in the number of blocks and channels
-LARGE = ("resnet101", "resnet152", "resnet50_4096")
+LARGE = ("resnet101", "resnet152", "resnet50_4096", "resnext50_32x4d")
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if name not in (*LARGE, "flat")])
@@ -74,6 +74,17 @@ def test_torchvisions_less_its_classifier(depth, millions):
     assert model.width == whole.fc.in_features == 2048
     want = {k: v.shape for k, v in whole.state_dict().items() if not k.startswith("fc.")}
     assert {k: v.shape for k, v in model.state_dict().items()} == want
+
+
+def test_resnext_is_torchvisions():
+    with on_meta():
+        whole = torchvision.models.resnext50_32x4d()
+    model = resnet_imagenet.bare(50, 512, 3, 32, 4)
+    want = {k: v.shape for k, v in whole.state_dict().items() if not k.startswith("fc.")}
+    assert {k: v.shape for k, v in model.state_dict().items()} == want
+    assert parameters(model) == 25_028_904 - (2048 * 1000 + 1000)  # as its documentation says
+    groups = [m.groups for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert groups == 16 * [32]
 
 
 def test_last_stage_doubled_by_hand():
@@ -232,6 +243,64 @@ def test_initial_weights(name, deviation):
             assert module.num_batches_tracked == 0
 
 
+ABLE = [name for name, entry in BACKBONES.items() if entry.experts]
+
+
+# the deeper ones are made as resnet8 is
+@pytest.mark.parametrize("name", ["small_cnn", "resnet8", "resnet32_hpn", "resnet34_cifar"])
+def test_experts(name):
+    model = build(name, {}, experts=3, generator=seeded())
+    twin = build(name, {}, experts=3, generator=seeded())
+    alone = build(name, {}, generator=seeded())
+    state, theirs = model.state_dict(), alone.state_dict()
+    assert all(torch.equal(value, twin.state_dict()[key]) for key, value in state.items())
+    # what is shared begins as the whole network does at this seed
+    shared = [key for key in state if not key.startswith("experts.")]
+    assert shared and all(torch.equal(state[key], theirs[key]) for key in shared)
+    rest = parameters(alone) - sum(p.numel() for k, p in alone.named_parameters() if k in shared)
+    assert parameters(model) == parameters(alone) + 2 * rest
+    for key, value in model.experts[0].named_parameters():
+        if value.ndim == 4:
+            assert not torch.equal(value, model.experts[1].get_parameter(key))
+    images = torch.randn(2, 3, 8, 8, generator=seeded())
+    model.eval()
+    features = model(images)
+    assert features.shape == (2, 3, model.width) and model.width == alone.width
+    assert not torch.allclose(features[:, 0], features[:, 1])
+    # each by itself: its weights in a network of one expert
+    own = {}
+    for key in theirs:
+        room, _, entry = key.partition(".")
+        number, _, inner = entry.partition(".")
+        first = len(model.get_submodule(room)) if room in ("blocks", "layers") else 0
+        if first and int(number) >= first:
+            key_there = f"experts.2.{int(number) - first}.{inner}"
+        else:
+            key_there = key
+        own[key] = state[key_there]
+    alone.load_state_dict(own)
+    torch.testing.assert_close(features[:, 2], alone.eval()(images))
+
+
+def test_able_are_those_of_small_images():
+    assert {"small_cnn", "resnet8", "resnet32", "resnet34_cifar"} <= set(ABLE)
+    assert not {"resnet50", "swin_t", "flat"} & set(ABLE)
+
+
+def test_the_experts_of_ride_by_hand():
+    """Stem and 5 blocks of 16 shared; per expert 5 blocks of 24 and 5 of 48, 9 weights a pair."""
+
+    def stage(before, out):
+        return 9 * (before * out + 9 * out * out) + 10 * 2 * out
+
+    shared = 9 * 3 * 16 + 2 * 16 + stage(16, 16)
+    expert = stage(16, 24) + stage(24, 48)
+    model = build("resnet32", {"taper": 0.75}, experts=3, generator=seeded())
+    assert model.width == 48 and parameters(model) == shared + 3 * expert
+    alone = build("resnet32", {"taper": 0.75}, generator=seeded())
+    assert alone.width == 48 and parameters(alone) == shared + expert
+
+
 def test_no_weight_stays_without_a_rule():
     with on_meta():
         model = nn.Sequential(nn.Linear(2, 2))
@@ -257,7 +326,11 @@ def test_no_weight_stays_without_a_rule():
         ("swin_t", {"stochastic_depth": 1.0}, 1, r"in \[0, 1\)"),
         ("resnet50", {"channels": 64}, 1, "It has none: leave it out"),
         ("flat", {"width": 0}, 1, "at least one value"),
-        ("resnet32", {}, 3, "has one expert, 3 were asked for"),
+        ("resnet32", {"taper": 0.5}, 1, "an even number of channels in each of its later stages"),
+        ("resnet32", {"taper": 0.76}, 1, "got taper 0.76 of 32 and 64"),
+        ("resnet32", {"channels": 2, "taper": 0.75}, 1, "Set `taper: 0.75`, or 1"),
+        ("resnet32", {}, 0, "at least one expert, got 0"),
+        ("swin_t", {}, 3, "swin_t has one expert, 3 were asked for. Choose one of: small_cnn, res"),
     ],
 )
 def test_refusals(name, options, experts, sentence):

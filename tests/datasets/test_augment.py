@@ -2,14 +2,13 @@ import pytest
 import torch
 from torchvision.transforms import RandomErasing, v2
 
-from datasets.augment import POLICIES, Augment, drawing, erase, fit
+from datasets.augment import POLICIES, VIEWS, Augment, Change, drawing, erase, fit, holes
 
 SEEDS = range(40)
 
 
-def augment(**options):
-    plain = {"augment": "none", "padding": 4, "policy": "none", "jitter": 0.0, "erasing": 0.0}
-    return Augment(**{**plain, "size": (16, 12), "resize": 0, **options})
+def augment(size=(16, 12), **options):
+    return Augment(Change(**options), size=size)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +33,26 @@ def changed(change, image, seed):
             [v2.RandomResizedCrop((16, 12), (0.08, 1), (3 / 4, 4 / 3)), v2.RandomHorizontalFlip()],
         ),
         ({"policy": "trivial"}, [v2.TrivialAugmentWide()]),
+        (
+            {"policy": "auto_cifar10"},
+            [v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=(128, 128, 128))],
+        ),
+        (
+            {"policy": "auto_imagenet"},
+            [v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, fill=(128, 128, 128))],
+        ),
+        ({"policy": "rand"}, [v2.RandAugment(2, 9, 31, fill=(128, 128, 128))]),
+        ({"rotation": 15.0}, [v2.RandomRotation(15)]),
+        ({"grey": 0.2}, [v2.RandomGrayscale(0.2)]),
+        ({"blur": 0.5}, [v2.RandomApply([v2.GaussianBlur(13, (0.1, 2.0))], 0.5)]),
+        (
+            {"jitter": 0.4, "hue": 0.1, "jittered": 0.8},
+            [v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8)],
+        ),
+        (
+            {"augment": "crop_flip", "rotation": 15.0},
+            [v2.RandomCrop((16, 12), 4), v2.RandomHorizontalFlip(), v2.RandomRotation(15)],
+        ),
         ({"jitter": 0.4}, [v2.ColorJitter(0.4, 0.4, 0.4, 0)]),
         (
             {"augment": "resized_crop_flip", "policy": "trivial", "jitter": 0.4},
@@ -55,7 +74,76 @@ def test_against_torchvision(image, options, theirs):
             assert torch.equal(mine, changed(theirs, image, seed)), seed
             assert mine.dtype == torch.uint8 and mine.shape == image.shape and not box.any()
             made.append(mine)
-    assert len(torch.unique(torch.stack(made), dim=0)) > 20  # each image has a draw of its own
+    # each image has a draw of its own, be it only whether
+    assert len(torch.unique(torch.stack(made), dim=0)) > (1 if "grey" in options else 15)
+
+
+def test_the_contrastive_view_is_that_of_moco_v2(image):
+    theirs = [
+        v2.RandomResizedCrop((16, 12), (0.2, 1.0)),
+        v2.RandomHorizontalFlip(),
+        v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8),
+        v2.RandomGrayscale(0.2),
+        v2.RandomApply([v2.GaussianBlur(13, (0.1, 2.0))], 0.5),
+    ]
+    ours = Augment(VIEWS["contrastive"], size=(16, 12))
+    with torch.random.fork_rng():
+        for seed in SEEDS:
+            assert torch.equal(ours(image, seed)[0], changed(theirs, image, seed))
+
+
+def test_blur_reaches_three_deviations():
+    """The kernel is wide enough for two pixels: beyond lies less than half a level."""
+    from torchvision.transforms.v2 import functional
+
+    point = torch.zeros(1, 33, 33)
+    point[0, 16, 16] = 255
+    narrow = functional.gaussian_blur(point, [13, 13], [2.0, 2.0])
+    wide = functional.gaussian_blur(point, [31, 31], [2.0, 2.0])
+    assert (narrow - wide).abs().max() < 0.5
+
+
+def test_holes_by_hand():
+    """A hole of 4 pixels reaches two up and left of its centre and one down and right."""
+    boxes = holes(3000, 4, (6, 5), torch.Generator().manual_seed(0))
+    spans = {
+        6: [(0, 2), (0, 3), (0, 4), (1, 4), (2, 4), (3, 3)],
+        5: [(0, 2), (0, 3), (0, 4), (1, 4), (2, 3)],
+    }
+    for extent, (start, length) in ((6, (0, 2)), (5, (1, 3))):
+        found = list(zip(boxes[:, start].tolist(), boxes[:, length].tolist(), strict=True))
+        assert set(found) == set(spans[extent])
+        share = 1 / extent
+        for each in spans[extent]:
+            assert abs(found.count(each) - 3000 * share) < 5 * (3000 * share * (1 - share)) ** 0.5
+    assert not holes(9, 0, (6, 5))[:, 2:].any()
+
+
+def test_cutout(image):
+    bright = image.clamp(min=1)
+    kept = bright.clone()
+    whole = augment(cutout=8)
+    places = set()
+    for seed in SEEDS:
+        mine, box = whole(bright, seed)
+        black = (mine == 0).all(dim=0)
+        assert torch.equal(mine[:, ~black], bright[:, ~black]) and not box.any()
+        rows, columns = black.any(dim=1).nonzero(), black.any(dim=0).nonzero()
+        assert 4 <= len(rows) <= 8 and 4 <= len(columns) <= 8
+        assert black.sum() == len(rows) * len(columns)  # one rectangle
+        places.add((int(rows[0]), int(columns[0])))
+    assert len(places) > 10
+    assert torch.equal(bright, kept)  # what lies in memory stays whole
+
+
+def test_which_changes_are_batched():
+    for options in ({}, {"augment": "crop", "padding": 2}, {"augment": "crop_flip", "cutout": 16}):
+        assert Change(**options).batched
+    for options in (
+        *({"augment": "resized_crop_flip"}, {"policy": "rand"}, {"rotation": 15.0}, {"grey": 0.1}),
+        *({"jitter": 0.1}, {"hue": 0.1}, {"blur": 0.1}, {"erasing": 0.1}),
+    ):
+        assert not Change(**options).batched
 
 
 def test_nothing_is_nothing(image):
@@ -110,9 +198,11 @@ def test_the_global_generator_is_put_back(image):
 
 def test_gray_images():
     image = torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8)
-    change = augment(augment="crop_flip", policy="trivial", jitter=0.4, size=(8, 8))
-    for seed in SEEDS:
-        assert change(image, seed)[0].shape == (1, 8, 8)
+    both = {"augment": "crop_flip", "jitter": 0.4, "hue": 0.1, "grey": 0.5, "blur": 0.5}
+    for policy in POLICIES:
+        change = augment(**both, policy=policy, rotation=15.0, cutout=4, size=(8, 8))
+        for seed in SEEDS:
+            assert change(image, seed)[0].shape == (1, 8, 8)
 
 
 def test_fit():
@@ -131,7 +221,7 @@ def test_fit():
     "options, sentence",
     [
         ({"augment": "flip"}, "unknown augmentation 'flip'. Choose one of: none, crop, crop_flip"),
-        ({"policy": "auto"}, "unknown policy 'auto'. Choose one of: none, trivial"),
+        ({"policy": "auto"}, "unknown policy 'auto'. Choose one of: none, trivial, auto_cifar10"),
         ({"jitter": 1.5}, r"jitter is a share in \[0, 1\], got 1.5"),
         ({"erasing": -0.1}, "erasing is a share"),
     ],

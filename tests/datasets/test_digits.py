@@ -59,6 +59,21 @@ def test_long_tail_and_carve():
     assert not rows(material.train) & rows(material.test)
 
 
+def test_subset():
+    first, other = (load(ratio=10, subset=which) for which in ("first", "canonical"))
+    assert first.counts == other.counts
+    assert not torch.equal(first.train.images, other.train.images)
+    everything = DATASETS["digits"].read(Path("nowhere")).train
+    for k, count in enumerate(first.counts):
+        own = everything.images[everything.labels == k][:count]
+        assert torch.equal(first.train.images[first.train.labels == k], own)
+    later = load(ratio=10, subset="released_pair")  # the material of all stages but the first
+    assert torch.equal(later.train.images, other.train.images)
+    assert torch.equal(
+        load(ratio=10, subset="first", subset_seed=5).train.images, first.train.images
+    )
+
+
 def test_subset_seed():
     first, same, other = load(ratio=10), load(ratio=10), load(ratio=10, subset_seed=1)
     assert torch.equal(first.train.images, same.train.images)
@@ -78,6 +93,7 @@ def test_subset_seed():
         ({"profile": "steps"}, "Did you mean 'step'"),
         ({"validation": 1}, r"in \[0, 1\), got 1"),
         ({"subset_seed": -1}, "subset_seed is a whole number"),
+        ({"subset": "frist"}, "unknown subset 'frist'. Did you mean 'first'"),
         ({"groups": "dl2pa"}, "Did you mean 'dl2pa_index'"),
         ({"ration": 3}, "unknown data option 'ration'. Did you mean 'ratio'"),
         ({"name": "cifar10"}, "these options are for 'cifar10', this data set is 'digits'"),

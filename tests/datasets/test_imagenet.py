@@ -1,3 +1,6 @@
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +8,11 @@ from PIL import Image
 
 from datasets import DATASETS, Files, MissingData, cache
 from datasets.cache import cache_folder
+from datasets.imagenet import LISTS
 from datasets.loader import batches, passes
 
 IMAGENET, LT, FOLDERS = (DATASETS[name] for name in ("imagenet", "imagenet_lt", "image_folder"))
+VAL = "ImageNet_LT_val.txt"
 WNIDS = ("n01440764", "n01443537", "n02012849")
 LINES = {
     "train": "train/{2}/{2}_3.JPEG 0\ntrain/{0}/{0}_0.JPEG 2\ntrain/{2}/{2}_1.JPEG 0\n"
@@ -17,8 +22,13 @@ LINES = {
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path, monkeypatch):
     """Three classes of photographs of several sizes, and lists that order them otherwise."""
+    texts = {f"ImageNet_LT_{part}.txt": lines.format(*WNIDS) for part, lines in LINES.items()}
+    checksum = hashlib.md5(texts["ImageNet_LT_test.txt"].encode()).hexdigest()
+    sums = {**LISTS.checksums, "ImageNet_LT_test.txt": checksum}
+    small = {"images": 5, "classes": 3, "largest": 3, "smallest": 1}
+    monkeypatch.setattr(type(LT), "published", replace(LISTS, **small, checksums=sums))
     random = np.random.default_rng(0)
     for part, count in (("train", 4), ("val", 2)):
         for wnid in WNIDS:
@@ -30,9 +40,8 @@ def root(tmp_path):
                 name = f"{wnid}_{k}.JPEG" if part == "train" else f"ILSVRC_{k}.JPEG"
                 Image.fromarray(pixels).save(place / name)
     (tmp_path / "imagenet_lt").mkdir()
-    for part, lines in LINES.items():
-        path = tmp_path / "imagenet_lt" / f"ImageNet_LT_{part}.txt"
-        path.write_text(lines.format(*WNIDS))
+    for name, text in texts.items():
+        (tmp_path / "imagenet_lt" / name).write_text(text)
     return tmp_path
 
 
@@ -96,6 +105,26 @@ def test_list(root):
     assert IMAGENET.load({"name": "imagenet"}, root).digest != material.digest
 
 
+def test_lists_are_the_published_ones(root):
+    """Line ends aside, to the byte, but for the list of training, of which the counts are known."""
+    folder = root / "imagenet_lt"
+    test = folder / "ImageNet_LT_test.txt"
+    text = test.read_bytes()
+    test.write_bytes(text.replace(b"\n", b"\r\n"))
+    digest = LT.read(root).digest
+    test.write_bytes(text.replace(b"ILSVRC_0", b"ILSVRC_1", 1))
+    with pytest.raises(ValueError, match="test.txt is not the published list: its MD5 is "):
+        LT.read(root)
+    test.write_bytes(text)
+    assert LT.read(root).digest == digest
+    (folder / "ImageNet_LT_val.txt").write_text("train/n01440764/n01440764_9.JPEG 2\n")
+    with pytest.raises(ValueError, match=f"that of the list is {LISTS.checksums[VAL]}"):
+        LT.read(root)
+    with pytest.raises(ValueError, match="all images are kept, so there is no subset 'first'"):
+        (folder / "ImageNet_LT_val.txt").unlink()
+        LT.load({"name": "imagenet_lt", "subset": "first"}, root)
+
+
 def test_list_in_the_other_folder(root):
     for path in (root / "imagenet_lt").iterdir():
         path.rename(root / "imagenet" / path.name)
@@ -143,12 +172,17 @@ def test_sentences(root, tmp_path):
     for line, sentence in (
         ("train/n01440764/a.JPEG", "line 6 of .* is 'train/n01440764/a.JPEG', expected a path"),
         ("../secret/a.JPEG 1", "line 6 of .* expected a path"),
-        (f"train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG 4", "gives no image the label 3"),
+        (f"train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG 4", "names 6 images of 4 classes, 3 of the largest"),
     ):
         path.write_text(f"{text}{line}\n")
         with pytest.raises(ValueError, match=sentence):
             LT.read(root)
-    path.write_text(f"{text}train/{WNIDS[0]}/gone.JPEG 1\n")
+    path.write_text(text.replace(" 1\n", " 7\n"))
+    with pytest.raises(
+        ValueError, match="with labels up to 7; published were 5 images of 3 classes"
+    ):
+        LT.read(root)
+    path.write_text(text.replace(f"{WNIDS[1]}_1", "gone"))
     with pytest.raises(MissingData, match=r"gone.JPEG is not there, and .*_train.txt names it"):
         LT.read(root)
     path.unlink()

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.imbalance import canonical_subset, carve, class_counts, group, remaining_largest
+from datasets.imbalance import (
+    canonical_subset,
+    carve,
+    class_counts,
+    group,
+    remaining_largest,
+    subset,
+)
 
 LARGEST = {10: 5000, 100: 500}
 
@@ -118,6 +125,34 @@ def test_subset_of_all_still_shuffles_every_class():
     full = canonical_subset(labels, (50, 10), 0)
     none = canonical_subset(labels, (0, 10), 0)
     assert full[50:].tolist() == none.tolist()
+
+
+def test_the_first_of_each_class():
+    labels = np.array([2, 0, 1, 0, 2, 1, 0, 2, 0])
+    for seed in (0, 5):
+        assert subset("first", labels, (3, 1, 2), seed).tolist() == [1, 3, 6, 2, 0, 4]
+    for which in ("canonical", "released_pair"):
+        found = subset(which, labels, (3, 1, 2), 4)
+        assert found.tolist() == canonical_subset(labels, (3, 1, 2), 4).tolist()
+    with pytest.raises(ValueError, match=r"^class 1 \(dog\) has 2 images and needs 3"):
+        subset("first", labels, (3, 3, 2), 0, ("cat", "dog", "elk"))
+    with pytest.raises(ValueError, match="unknown subset 'last'. Choose one of: canonical, first"):
+        subset("last", labels, (3, 1, 2), 0)
+
+
+def test_how_far_the_two_subsets_are_apart():
+    """CIFAR-100 at 1:100: the prototype classifiers' second stage sees other images of rare ones.
+
+    Of 500 images two independent choices of n share n²/500 on average.
+    """
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(100), 500))
+    counts = class_counts(100, 500, 100, "exponential")
+    first, other = (set(subset(w, labels, counts, 0).tolist()) for w in ("first", "canonical"))
+    few = {k for k, n in enumerate(counts) if n < 20}
+    fresh = [i for i in other - first if labels[i] in few]
+    assert len(few) == 30 and sum(n for n in counts if n < 20) == 305
+    assert len(fresh) > 290  # 302 in torchvision's order
+    assert abs(len(other - first) - sum(n - n * n / 500 for n in counts)) < 200
 
 
 def test_too_few_images():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from datasets import Split
+from datasets.augment import erase
 from datasets.loader import Batches, flipped, passes, shifted
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -50,18 +51,18 @@ def augmented_by_hand(image, offset, mirrored, padding):
 @pytest.mark.parametrize("augment", ["none", "crop", "crop_flip"])
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_against_the_naive_twin(split, augment, views, channels_last):
+@pytest.mark.parametrize("cutout", [0, 3])
+def test_against_the_naive_twin(split, augment, views, channels_last, cutout):
     padding = 2
-    loader = batches(
-        split, augment=augment, views=views, padding=padding, channels_last=channels_last
-    )
+    options = {"augment": augment, "views": views, "padding": padding, "cutout": cutout}
+    loader = batches(split, channels_last=channels_last, **options)
     permutation = torch.randperm(len(split), generator=order(3))
     seen = 0
     for step, (images, labels) in enumerate(loader.epoch(3)):
         chosen = permutation[step * 8 : (step + 1) * 8]
         assert torch.equal(labels, split.labels[chosen])
         assert images.dtype == torch.float32
-        offsets, mirrored = loader.draw(3, step)
+        offsets, mirrored, boxes = loader.draw(3, step)
         copies = images if views > 1 else images[None]
         assert copies.shape == (views, len(chosen), 3, 6, 5)
         for v in range(views):
@@ -72,6 +73,9 @@ def test_against_the_naive_twin(split, augment, views, channels_last):
                 if augment != "none":
                     flip = augment == "crop_flip" and bool(mirrored[at])
                     image = augmented_by_hand(image, offsets[at], flip, padding)
+                if cutout:
+                    image = image.clone()
+                    erase(image[None], boxes[at][None])
                 torch.testing.assert_close(copies[v, k], normalised(image), atol=2e-6, rtol=1e-6)
         seen += len(labels)
     assert seen == 23 and step + 1 == loader.steps == 3
@@ -95,7 +99,7 @@ def test_against_torchvision():
 def test_draws_are_uniform_and_per_image():
     split = Split(torch.zeros(9000, 1, 2, 2, dtype=torch.uint8), torch.zeros(9000).long())
     loader = batches(split, batch=9000, mean=(0.5,), std=(0.5,), augment="crop_flip", padding=4)
-    offsets, mirrored = loader.draw(0, 0)
+    offsets, mirrored, _ = loader.draw(0, 0)
     assert offsets.shape == (9000, 2) and mirrored.shape == (9000,)
     for axis in range(2):
         counts = torch.bincount(offsets[:, axis], minlength=9)
@@ -105,6 +109,21 @@ def test_draws_are_uniform_and_per_image():
     joint = torch.bincount(offsets[:, 0] * 9 + offsets[:, 1], minlength=81)
     assert joint.min() > 0
     assert abs(mirrored.sum().item() - 4500) < 5 * 47.4
+
+
+def test_a_hole_moves_nothing_else(split):
+    """Who cuts no holes draws what was drawn before there were any."""
+    plain, cut = batches(split, augment="crop_flip"), batches(split, augment="crop_flip", cutout=4)
+    for step in range(3):
+        first, second = plain.draw(1, step), cut.draw(1, step)
+        assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    black = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)])[:, None]
+    for (a, _), (b, _) in zip(plain.epoch(1), cut.epoch(1), strict=True):
+        other = (a != b).any(dim=1)
+        assert other.any() and not other.all()
+        torch.testing.assert_close(
+            b.permute(1, 0, 2, 3)[:, other], black.expand(3, int(other.sum()))
+        )
 
 
 def test_a_resumed_epoch_goes_on_with_the_same_images(split):

@@ -1,4 +1,5 @@
 import multiprocessing
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from datasets import Split
-from datasets.augment import Augment, erase
+from datasets.augment import VIEWS, Augment, Change, erase
 from datasets.base import Files
 from datasets.loader import Batches, Stream, batches, passes
 
@@ -41,7 +42,8 @@ def disk(memory, tmp_path_factory):
 
 def made(split, **options):
     options = {"batch": 8, "mean": MEAN, "std": STD, **options}
-    return batches(split, order=order, augmentation=augmentation, **options)
+    own = {each.name: options.pop(each.name) for each in fields(Change) if each.name in options}
+    return batches(split, Change(**own), order=order, augmentation=augmentation, **options)
 
 
 def same(first, second):
@@ -61,6 +63,7 @@ def test_which_way(memory, disk):
         {"policy": "trivial"},
         {"jitter": 0.1},
         {"erasing": 0.1},
+        {"rotation": 15.0},
         {"size": 8, "resize": 9},
         {"resize": 12},
     ):
@@ -77,7 +80,7 @@ def test_batches_are_what_they_were(memory):
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_against_the_naive_twin(memory, disk, views, channels_last):
     loader = made(disk, **ALL, views=views, channels_last=channels_last)
-    change = Augment(**ALL, padding=4, size=(12, 10), resize=0)
+    change = Augment(Change(**ALL), size=(12, 10))
     mean = torch.tensor(MEAN, dtype=torch.float64).reshape(3, 1, 1)
     std = torch.tensor(STD, dtype=torch.float64).reshape(3, 1, 1)
     permutation = torch.randperm(23, generator=order(3))
@@ -99,6 +102,34 @@ def test_against_the_naive_twin(memory, disk, views, channels_last):
                 torch.testing.assert_close(copies[v, k], want, atol=2e-6, rtol=1e-6)
                 boxes += bool(box.any())
     assert step + 1 == loader.steps == 3 and boxes > 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_second_view_of_its_own(memory, disk, workers):
+    own = {"augment": "crop_flip", "cutout": 4}
+    plain = list(made(memory, **own, views=1, policy="trivial").epoch(2))
+    loader = made(
+        disk, **own, policy="trivial", views=2, second_view="contrastive", workers=workers
+    )
+    other = Augment(VIEWS["contrastive"], size=(12, 10))
+    permutation = torch.randperm(23, generator=order(2))
+    mean = torch.tensor(MEAN).reshape(3, 1, 1)
+    std = torch.tensor(STD).reshape(3, 1, 1)
+    for step, (images, _) in enumerate(loader.epoch(2)):
+        chosen = permutation[step * 8 : (step + 1) * 8]
+        assert images.shape == (2, len(chosen), 3, 12, 10)
+        assert torch.equal(images[0], plain[step][0])  # the first is as it is alone
+        seeds = torch.randint(2**63 - 1, (2, len(chosen)), generator=augmentation(2, step))
+        for k, index in enumerate(chosen):
+            image, _ = other(memory.images[index], int(seeds[1, k]))
+            want = (image / 255 - mean) / std
+            torch.testing.assert_close(images[1, k], want, atol=2e-6, rtol=1e-6)
+
+
+def test_a_second_view_only_where_there_is_one(memory):
+    assert isinstance(made(memory, augment="crop", second_view="contrastive"), Batches)
+    assert isinstance(made(memory, augment="crop", second_view="contrastive", views=2), Stream)
+    assert isinstance(made(memory, augment="crop", second_view="same", views=2), Batches)
 
 
 def test_from_memory_and_from_disk_the_same(memory, disk):
@@ -191,7 +222,8 @@ def test_sizes(memory, disk):
     "options, sentence",
     [
         ({"augment": "flip"}, "unknown augmentation 'flip'. Choose one of: none, crop, crop_flip"),
-        ({"policy": "rand"}, "unknown policy 'rand'"),
+        ({"policy": "random"}, "unknown policy 'random'"),
+        ({"second_view": "other"}, "unknown second view 'other'. Choose one of: same, contrast"),
         ({"batch": 0}, "no batch can be made of 23 images with batch 0"),
         ({"batch": 24, "drop_last": True}, "Lower `batch`"),
     ],

@@ -321,6 +321,37 @@ def test_views_come_as_in_training():
     assert failures(Two) == {}
 
 
+def test_experts_and_a_teacher_come_as_in_training():
+    """Experts in evaluation too; the teacher's view is the first's, seen by a slower layer."""
+    behind = []
+
+    class Several(Sound):
+        @classmethod
+        def needs(cls):
+            return Needs(experts=2)
+
+        def embed(self, features):
+            assert features.dim() == 3 and features.shape[1] == 2
+            return features.mean(1)
+
+    class Pupil(Sound):
+        @classmethod
+        def needs(cls):
+            return Needs(views=2, teacher=True, mixup=False)
+
+        def score(self, embedding):
+            return super().score(embedding if embedding.dim() == 2 else embedding[0])
+
+        def after_step(self, embedding, labels, clock):
+            assert embedding.dim() == 3
+            behind.append(float((embedding[0] - embedding[1]).norm()))
+            super().after_step(embedding[0], labels, clock)
+
+    assert failures(Several) == {}
+    assert failures(Pupil) == {}
+    assert max(behind) > 0.1 > min(behind)
+
+
 def test_blobs_are_three_far_heaps():
     features, labels = contract.blobs()
     assert torch.bincount(labels).tolist() == [40, 20, 5] and features.shape == (65, 16)

@@ -16,6 +16,8 @@ from heads.geometry import (
     blend_by_class,
     cosine,
     description,
+    effective_numbers,
+    filled,
     optimum,
     orthoplex,
     pairs_and_simplex,
@@ -366,6 +368,26 @@ def test_class_weights_against_loops(reduction: str) -> None:
     expected = total if reduction == "sum" else 0.5 * total / 9
     found = squared_error(embedding, targets, labels, reduction=reduction, class_weights=True)
     assert float(found) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_class_without_examples_is_counted_like_the_rarest() -> None:
+    found = filled(torch.tensor([500, 0, 7, 30, 0]))
+    assert found.dtype == torch.float64 and found.tolist() == [500, 7, 7, 30, 7]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9999])
+def test_effective_numbers_against_the_sum_that_they_close(beta: float) -> None:
+    counts = [1, 2, 500, 5000, 0]
+    # (1 − βⁿ) / (1 − β) = 1 + β + … + βⁿ⁻¹, where 0⁰ is 1
+    expected = [sum(beta**i for i in range(n or 1)) for n in counts]
+    found = effective_numbers(torch.tensor(counts), beta)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0])
+def test_effective_numbers_refuse_a_beta_without_a_finite_number(beta: float) -> None:
+    with pytest.raises(ValueError, match=f"below 1, got {beta}. Set `beta: 0.9999`"):
+        effective_numbers(torch.tensor([1, 2]), beta)
 
 
 def test_blend_by_class_leaves_the_absent_alone() -> None:

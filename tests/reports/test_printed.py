@@ -53,6 +53,48 @@ def test_shifted_labels_are_named_in_every_svhn_row():
     assert (shifted == (rows["dataset"] == "svhn")).all()
 
 
+def test_the_prototype_classifier_is_complete():
+    rows = printed("prototype_classifier")
+    counts = rows["table"].value_counts().to_dict()
+    assert counts == {"1": 24, "2": 16, "3": 12, "4": 36, "5": 44, "6": 44}
+    assert rows["split"].isin(["all", "many", "medium", "few"]).all()
+    lacking = rows[rows["value"].isna()].groupby("table").size().to_dict()
+    assert lacking == {"2": 6, "4": 2, "6": 6}  # cells lost, and dashes; each says which
+    assert rows.loc[rows["value"].isna(), "error"].str.contains("missing|dash").all()
+    assert rows["source"].ne("").all() and rows["network"].ne("").all()
+    assert rows["comparable"].all() and rows["value"].dropna().between(0.05, 0.8).all()
+
+
+def test_networks_and_ensembles_stand_beside_their_numbers():
+    """By the released code the ResNet-32 of one table is two networks."""
+    rows = printed("prototype_classifier")
+    rows = rows[rows["table"] == "4"]
+    wide = rows["network"].str.contains("21.3M")
+    assert set(rows.loc[wide, "method"]) == {"WD", "WD + WD + Max", "NCM", "PC (Ours)"}
+    assert rows.loc[wide, "apart"].eq("21.3M parameters").all()
+    apart = rows.set_index("method")["apart"]
+    assert "4 experts, distilled" in apart["RIDE"].iloc[0] and "400" in apart["PaCO"].iloc[0]
+    assert rows.loc[rows["method"] == "PaCO", "epochs"].eq("400").all()
+
+
+def test_tables_that_contradict_each_other_are_named():
+    """What Table 3 rounds is in Table 4; where it does not round to it, the row says so."""
+    rows = printed("prototype_classifier")
+    third = rows[rows["table"] == "3"].set_index(["features", "method"])
+    fourth = rows[(rows["table"] == "4") & (rows["ratio"] == 100)].set_index("method")
+    same = {
+        **{("CE", "CE"): "CE", ("CE", "cRT"): "cRT", ("DRO-LT", "cRT"): "DRO-LT"},
+        **{("WD", "WD + MaxNorm"): "WD + WD + Max", ("WD", "PC (Ours)"): "PC (Ours)"},
+        **{("WD", "CE"): "WD"},
+    }
+    for place, method in same.items():
+        off = abs(third.loc[place, "value"] - fourth.loc[method, "value"]) > 0.0005 + 1e-9
+        assert off == ("in Table 4" in third.loc[place, "error"]), place
+    first = rows[(rows["method"] == "Softmax") & (rows["split"] == "all")]
+    assert first["value"].ne(fourth.loc["WD", "value"]).all()
+    assert first["error"].str.contains(fourth.loc["WD", "text"]).all()
+
+
 def test_unknown_paper():
     with pytest.raises(ValueError, match="unknown paper 'dl2ap'. Did you mean 'dl2pa'"):
         printed("dl2ap")

@@ -23,6 +23,7 @@ OTHER_DATA = {
     "groups": "at_least_100",
     "folder": "flowers",
     "classes": 7,
+    "subset": "first",
 }
 OTHER_RECIPE = {
     "epochs": 31,
@@ -42,14 +43,25 @@ OTHER_RECIPE = {
     "hard_labels": True,
     "augment": "none",
     "padding": 2,
+    "area": 0.2,
+    "rotation": 15.0,
     "policy": "trivial",
     "jitter": 0.4,
+    "hue": 0.1,
+    "jittered": 0.8,
+    "grey": 0.2,
+    "blur": 0.5,
+    "cutout": 16,
     "erasing": 0.1,
+    "second_view": "contrastive",
     "size": 224,
     "resize": 256,
     "precision": "bf16",
     "normalise": "cifar10",
     "drop_last": True,
+    "sampler": "class_balanced",
+    "epoch_images": "largest",
+    "batch_norm": "released",
     "oracle": 1,
     "flip": True,
 }
@@ -245,14 +257,28 @@ def test_trunk(cell):
     assert cell.trunk.seed == cell.seed
 
 
+def test_one_subset_for_all_stages(cell):
+    three = replace(cell, stages=(*cell.stages, cell.stages[1]))
+    for which in ("canonical", "first"):
+        own = replace(three, data=with_pair(three.data, "subset", which))
+        assert own.trunk.data == own.trunk.trunk.data == own.data
+    pair = replace(three, data=with_pair(three.data, "subset", "released_pair"))
+    assert pair.trunk.data == pair.data  # the second stage is trained on what the third is
+    first = pair.trunk.trunk
+    assert dict(first.data) == {**dict(cell.data), "subset": "first"}
+    assert first == replace(cell, data=first.data, stages=cell.stages[:1])
+    assert pair.until(3) == pair and pair.until(2) == pair.trunk and pair.until(1) == first
+    assert len({each.key for each in (pair, pair.trunk, first)}) == 3
+
+
 def test_labels(cell):
     assert cell.label == (
         "digits 1:20 · resnet32 channels=16 · psc dim=8 > ncm transform=l2n · seed 3"
     )
     other = replace(cell, data=freeze(OTHER_DATA))
     assert other.material == (
-        "cifar10 flowers classes=7 1:50 "
-        "profile=step validation=0.1 subset_seed=1 groups=at_least_100"
+        "cifar10 flowers classes=7 1:50 profile=step validation=0.1 subset_seed=1 "
+        "groups=at_least_100 subset=first"
     )
     thawed = with_stage(cell, 1, frozen=False, protocol="quick lr=0.2")
     assert thawed.method == "psc dim=8 >> ncm transform=l2n recipe=quick,lr=0.2"

@@ -178,16 +178,26 @@ def test_a_source_must_be_trained_by_itself():
 
 
 @pytest.mark.parametrize(
-    "needs, what",
+    "pipe, needs, sentence",
     [
-        ({"experts": 3}, "a backbone with 3 experts"),
-        ({"teacher": True}, "a moving average of the backbone"),
+        (["greedy"], {"experts": 3}, "greedy asks for 3 experts, and backbone small_cnn has one"),
+        (["psc", "greedy"], {"experts": 3}, "the head before it gives one vector an image"),
+        (["greedy"], {"teacher": True}, "sees the last of several views, and for 1 view"),
     ],
 )
-def test_what_is_not_offered(needs, what):
-    assert f"greedy asks for {what}" in refusal(
-        cell(stage("greedy")), table(greedy=asking(**needs))
-    )
+def test_what_is_not_offered(pipe, needs, sentence):
+    stages = [stage(name, frozen=position > 0) for position, name in enumerate(pipe)]
+    own = table(greedy=asking(**needs))
+    with pytest.raises(ValueError) as caught:
+        complete(cell(*stages), own, lambda name: 124, experts=lambda name: name == "resnet32")
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_experts_views_and_a_teacher_are_offered():
+    own = table(greedy=asking(experts=3), keen=asking(views=2, teacher=True))
+    for pipe in ((stage("greedy"), stage("ncm", recipe=(), frozen=True)), (stage("keen"),)):
+        made = complete(cell(*pipe), own, lambda name: 124, experts=lambda name: True)
+        assert len(made.stages) == len(pipe)
 
 
 def test_every_stage_is_looked_at():

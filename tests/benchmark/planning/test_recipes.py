@@ -73,6 +73,109 @@ def test_imagenet_lt():
     assert fields("long_tail_200_plain") == {**fields("long_tail_200"), "augment": "none"}
 
 
+# Cao et al., arXiv:1906.07413, released code: 0.1, decay 2e-4, batch 128, 200 epochs, five of
+# warm-up in steps of lr/5, a hundredth after 160 and after 180; no mixup
+def test_cross_entropy():
+    own = fields("cross_entropy_200")
+    assert own == {**fields("long_tail_200"), "gamma": 0.01, "mixup": 0.0}
+    beside = {"oracle": 1, "normalise": "cifar10"}
+    assert fields("cross_entropy_200_released") == {**own, **beside}
+
+
+# arXiv:2302.00491 sec. 4.3; arXiv:2203.14197, released code for CIFAR-100 at 1:100
+def test_weight_decay():
+    own = fields("weight_decay_200")
+    assert (own["epochs"], own["batch"], own["lr"], own["momentum"]) == (200, 64, 0.01, 0.9)
+    assert (own["weight_decay"], own["schedule"], own["warmup"]) == (5e-3, "cosine", 0)
+    assert (own["mixup"], own["augment"], own["sampler"]) == (0, "crop_flip", "instance")
+    beside = {"epochs": 320, "oracle": 1, "flip": True, "normalise": "cifar10"}
+    assert fields("weight_decay_320_released") == {**own, **beside}
+    assert fields("max_norm") == {**own, "epochs": 10, "weight_decay": 0.1}
+
+
+# arXiv:2302.00491 sec. 4.3 and released code: one epoch of 50,000 images in steps of 64
+def test_prototypes():
+    own = fields("prototypes")
+    assert (own["epochs"], own["batch"], own["lr"], own["momentum"]) == (1, 64, 0.005, 0.9)
+    assert (own["weight_decay"], own["schedule"]) == (2e-4, "constant")
+    assert (own["policy"], own["cutout"], own["augment"]) == ("auto_cifar10", 16, "crop_flip")
+    assert (own["sampler"], own["epoch_images"]) == ("class_balanced", "largest")
+    assert own["batch_norm"] == "frozen"
+    photographs = {"augment": "resized_crop_flip", "size": 224, "resize": 256}
+    larger = {**own, **photographs, "policy": "auto_imagenet"}
+    assert fields("prototypes_imagenet_lt") == larger
+    assert fields("prototypes_inaturalist18") == {**larger, "batch": 512}
+
+
+# Bag of Tricks (AAAI 2021), released configuration for CIFAR; arXiv:1910.09217 for photographs
+def test_crt():
+    own = fields("crt")
+    assert (own["epochs"], own["batch"], own["lr"]) == (30, 128, 0.1)
+    assert (own["weight_decay"], own["gamma"]) == (5e-4, 0.1)
+    assert [round(share * 30, 9) for share in own["milestones"]] == [10, 20]
+    assert own["warmup"] * 30 == pytest.approx(5) and own["warmup_stairs"] == 5
+    assert (own["sampler"], own["epoch_images"]) == ("class_balanced", "natural")
+    for name in ("crt", "max_norm"):
+        assert fields(f"{name}_released") == {**fields(name), "batch_norm": "released"}
+    for name, epochs, decay, jitter in (
+        ("crt_imagenet_lt", 10, 5e-4, 0.4),
+        ("crt_inaturalist18", 30, 1e-4, 0.0),
+    ):
+        larger = fields(name)
+        assert (larger["epochs"], larger["batch"], larger["lr"]) == (epochs, 512, 0.2)
+        assert (larger["weight_decay"], larger["jitter"]) == (decay, jitter)
+        assert (larger["schedule"], larger["warmup"], larger["size"]) == ("cosine", 0, 224)
+        assert larger["sampler"] == "class_balanced"
+
+
+# arXiv:2104.03066, released code: 80 epochs of features at 0.005, 20 of the classifier at 0.01
+def test_dro_lt():
+    own = fields("dro_lt")
+    assert (own["epochs"], own["batch"], own["lr"], own["weight_decay"]) == (80, 128, 0.005, 1e-4)
+    assert (own["schedule"], own["policy"], own["cutout"]) == ("constant", "auto_cifar10", 16)
+    assert (own["sampler"], own["epoch_images"]) == ("class_balanced", "largest")
+    assert fields("crt_dro_lt") == {**own, "epochs": 20, "lr": 0.01}
+
+
+# arXiv:2107.12028, paco_cifar.py
+def test_paco():
+    own = fields("paco_400")
+    assert (own["epochs"], own["batch"], own["lr"], own["weight_decay"]) == (400, 128, 0.05, 5e-4)
+    assert [share * 400 for share in own["milestones"]] == [320, 360] and own["gamma"] == 0.1
+    assert own["warmup"] * 400 == own["warmup_stairs"] == 10
+    assert (own["policy"], own["cutout"], own["second_view"]) == ("auto_cifar10", 16, "contrastive")
+    assert own["drop_last"] and own["mixup"] == 0
+
+
+# arXiv:2010.01809, config_imbalance_cifar100_ride.json and its data loader
+def test_ride():
+    own = fields("ride_200")
+    turned = {"weight_decay": 5e-4, "nesterov": True, "rotation": 15.0}
+    assert own == {**fields("cross_entropy_200"), **turned}
+    larger = fields("ride_imagenet_lt_100")
+    assert (larger["epochs"], larger["batch"], larger["lr"]) == (100, 256, 0.1)
+    assert [share * 100 for share in larger["milestones"]] == [60, 80] and larger["gamma"] == 0.1
+    assert larger["weight_decay"] == 2e-4 and larger["warmup"] * 100 == 5 and larger["nesterov"]
+    assert larger["rotation"] == 0 and larger["jitter"] == 0.4
+    assert fields("ride_inaturalist18_100") == {**larger, "jitter": 0, "batch": 512, "lr": 0.2}
+
+
+# arXiv:2007.07314, released code: epochs at which the rate falls, of 1,419; 84 steps in each of the
+# 22 in which it climbs; a sum of squares whose derivative is twice the weight
+def test_logit_adjustment():
+    own = fields("logit_adjustment_1419")
+    assert [round(share * 1419, 9) for share in own["milestones"]] == [691, 1059, 1290]
+    assert own["warmup"] * 1419 == pytest.approx(22) and own["warmup_stairs"] == 22 * (10847 // 128)
+    assert own["weight_decay"] == 2 * 1e-4 and own["nesterov"] and own["drop_last"]
+    assert own["padding"] * 2 + 32 == 36
+
+
+# a stage after an arrow takes the recipe that bears its head's name
+@pytest.mark.parametrize("head", ["crt", "max_norm", "disalign", "prototypes", "dro_lt"])
+def test_later_stages_have_a_recipe_of_their_name(head):
+    assert head in RECIPES and fields(head)["mixup"] == 0 and fields(head)["precision"] == "bf16"
+
+
 def test_untrained():
     own = fields("untrained")
     assert (own["epochs"], own["precision"], own["augment"]) == (0, "float32", "none")
@@ -103,6 +206,14 @@ def test_every_recipe_names_its_source():
         *("balanced_250", "balanced_250_released", "long_tail_200_plain"),
         *("imagenet_100", "imagenet_100_released", "swin_100"),
         *("imagenet_lt_90", "imagenet_lt_200", "untrained", "assignment_5"),
+        *("cross_entropy_200", "cross_entropy_200_released", "weight_decay_200", "paco_400"),
+        *("weight_decay_320_released", "logit_adjustment_1419", "ride_200", "crt", "crt_released"),
+        *("max_norm", "max_norm_released", "disalign", "prototypes", "dro_lt", "crt_dro_lt"),
+        *("cross_entropy_imagenet_lt_90", "cross_entropy_inaturalist18_200"),
+        *("weight_decay_imagenet_lt_200", "weight_decay_inaturalist18_200"),
+        *("crt_imagenet_lt", "crt_inaturalist18", "max_norm_imagenet_lt", "disalign_imagenet_lt"),
+        *("prototypes_imagenet_lt", "prototypes_inaturalist18"),
+        *("ride_imagenet_lt_100", "ride_inaturalist18_100"),
     }
     for name, each in RECIPES.items():
         assert each.source
@@ -129,6 +240,10 @@ def test_cells_that_exist_keep_their_fields(name):
     [
         *({"optimizer": "adamw"}, {"cutmix": 0.5}, {"hard_labels": True}, {"policy": "trivial"}),
         *({"jitter": 0.4}, {"erasing": 0.1}, {"size": 224}, {"size": 224, "resize": 256}),
+        *({"area": 0.2}, {"rotation": 15.0}, {"hue": 0.1}, {"jittered": 0.8}, {"grey": 0.2}),
+        *({"blur": 0.5}, {"cutout": 16}, {"second_view": "contrastive"}),
+        *({"sampler": "square_root"}, {"batch_norm": "released"}),
+        {"sampler": "class_balanced", "epoch_images": "largest"},
     ],
     ids=str,
 )
@@ -161,7 +276,12 @@ def test_the_name_says_what_was_changed():
         *({name: value} for name in ("epochs", "size", "resize") for value in (-1, 1.5, "all")),
         *({name: True} for name in ("epochs", "lr", "mixup", "oracle", "momentum", "padding")),
         *({name: True} for name in ("cutmix", "jitter", "erasing", "size", "optimizer")),
-        *({name: 1.1} for name in ("jitter", "erasing")),
+        *({name: 1.1} for name in ("jitter", "erasing", "jittered", "grey", "blur", "area")),
+        *({name: -0.1} for name in ("rotation", "hue", "grey", "blur", "area")),
+        *({name: True} for name in ("rotation", "cutout", "sampler", "blur", "batch_norm")),
+        *({"area": 0}, {"hue": 0.6}, {"rotation": 181}, {"cutout": -1}, {"cutout": 1.5}),
+        *({"second_view": "other"}, {"sampler": "class_aware"}, {"batch_norm": "moving"}),
+        {"epoch_images": "largest"},  # of instances
         *(
             {name: value}
             for name in (

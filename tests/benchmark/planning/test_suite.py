@@ -101,6 +101,24 @@ def test_mappings_are_records(cells):
     }
 
 
+def test_the_subset_is_written_only_where_it_is_another(cells):
+    (plain,), (named,) = cells(), cells(data={"name": "digits", "subset": "canonical"})
+    assert plain.key == named.key and "subset" not in dict(named.data)
+    (first,) = cells(data={"name": "digits", "subset": "first"})
+    assert dict(first.data)["subset"] == "first" and first.key != plain.key
+    with pytest.raises(ValueError, match="data.subset: Input should be 'canonical', 'first' or"):
+        cells(data={"name": "digits", "subset": "last"})
+
+
+def test_a_released_pair_of_one_stage_is_its_first(cells):
+    data = {"name": "digits", "subset": "released_pair"}
+    alone, frozen = cells(data=data, head=["psc", "psc > ncm"])
+    assert dict(alone.data)["subset"] == "first"
+    assert dict(frozen.data)["subset"] == "released_pair" and frozen.trunk.key == alone.key
+    (other,) = cells(data={"name": "digits", "subset": "first"}, head="psc")
+    assert other.key == alone.key
+
+
 def test_a_list_in_a_list_is_one_value(cells):
     steps = {"schedule": "step", "milestones": [[0.5, 0.75], [0.6, 0.8]]}
     found = cells(recipe={"quick": steps})
@@ -197,13 +215,15 @@ def test_seeds(cells):
     "name, count, heads",
     [
         ("quick", 48, {"psc": 12, "dl2pa": 12, "hpn": 18, "etf": 6}),
-        ("long_tail", 63, {"psc": 18, "etf": 18, "dl2pa": 27}),
+        ("long_tail", 273, {"psc": 126, "etf": 18, "dl2pa": 27, "hpn": 18, "ldam": 36}),
         ("balanced", 39, {"psc": 12, "hpn": 12, "dl2pa": 12, "etf": 3}),
         ("dl2pa_balanced", 141, {"psc": 30, "word2vec": 24, "hpn": 24, "dl2pa": 42, "fixed": 9}),
         ("dl2pa_long_tail", 144, {"psc": 45, "etf": 45, "dl2pa": 54}),
         ("dl2pa_imagenet", 15, {"psc": 4, "dl2pa": 4, "dnc": 2, "goto": 2, "kasarla": 2}),
         ("dl2pa_imagenet_lt", 12, {"psc": 3, "etf": 3, "dl2pa": 6}),
         ("dl2pa_small", 26, {"psc": 4, "one_hot": 2, "hpn": 4, "dl2pa": 16}),
+        ("prototype_classifier", 282, {"psc": 225, "paco": 9, "ride": 18}),
+        ("prototype_classifier_large", 16, {"psc": 14, "logit_adjustment": 2}),
         ("geometry", 49, {"hpn": 6, "etf": 1, "dl2pa": 9, "fixed": 33}),
     ],
 )

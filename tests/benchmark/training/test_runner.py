@@ -215,6 +215,76 @@ def test_a_head_on_a_frozen_trunk_is_trained_alone(cell, place):
     assert len(Record(place.runs / own.key).curves()) == 2
 
 
+def test_statistics_of_a_frozen_trunk_move_where_the_recipe_says_so(cell, place):
+    own = cell("psc", ">", "etf")
+    run(own.trunk, place)
+    below = Record(place.runs / own.trunk.key).weights()
+    moved = {}
+    for policy in ("frozen", "released"):
+        last = dict(own.stages[1].recipe) | ({} if policy == "frozen" else {"batch_norm": policy})
+        each = replace(own, stages=(own.stages[0], replace(own.stages[1], recipe=freeze(last))))
+        run(each, place)
+        above = Record(place.runs / each.key).weights()
+        moved[policy] = {
+            name.rpartition(".")[2]
+            for name in below
+            if name.startswith("backbone.") and not np.array_equal(below[name], above[name])
+        }
+    assert moved["frozen"] == set()
+    assert moved["released"] == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def test_a_released_pair_stands_on_a_trunk_with_other_images(cell, place):
+    """The first stage on the first images of each class, the second on the canonical ones."""
+    plain = cell("psc", ">", "ncm", data={"subset": "released_pair"})
+    first = cell("psc", data={"subset": "first"})
+    assert plain.trunk == first
+    run(plain.trunk, place)
+    run(plain, place)
+    jobs = [runner._Job(each, place, Record(place.runs / each.key)) for each in (first, plain)]
+    canonical = runner.material(cell("psc").data, place.data_root)
+    found = runner.material(first.data, place.data_root)
+    assert torch.equal(jobs[0].material.train.images, found.train.images)
+    assert torch.equal(jobs[1].material.train.images, canonical.train.images)
+    assert not torch.equal(found.train.images, canonical.train.images)
+    assert found.counts == canonical.counts and found.digest == canonical.digest
+    below = Record(place.runs / first.key).weights()
+    above = Record(place.runs / plain.key).weights()
+    assert all(np.array_equal(below[n], above[n]) for n in below if n.startswith("backbone."))
+    # the centroids by hand: features of the loaded trunk over the canonical images
+    loaded = benchmark.load(first.key, place.runs)
+    with torch.no_grad():
+        features = loaded.features(canonical.train.images)
+    means = torch.stack([features[canonical.train.labels == k].mean(dim=0) for k in range(10)])
+    centroids = torch.from_numpy(Record(place.runs / plain.key).arrays()["class_vectors"])
+    torch.testing.assert_close(centroids, means, atol=1e-5, rtol=1e-5)
+
+
+def test_samplers_reach_the_batches(cell, place):
+    own = cell(
+        "psc", epochs=1, batch=16, sampler="class_balanced", epoch_images="largest", cutout=2
+    )
+    assert run(own, place) == "done"
+    result = Record(place.runs / own.key).result()
+    assert result["seen"] == 10 * 124 and result["size"]["steps"] == math.ceil(1240 / 16)
+    job = runner._Job(own, place, Record(place.runs / own.key))
+    shown = job.batches(job.protocol)
+    assert shown.cutout == 2 and shown.sampler.kind == "class_balanced"
+    labels = torch.cat([labels for _, labels in shown.epoch(0)])
+    assert torch.equal(labels[:1240].reshape(-1, 4), labels[:1240:4, None].expand(-1, 4))
+
+
+@pytest.mark.parametrize("changes", [{"sampler": "class_balanced"}, {"policy": "auto_cifar10"}])
+def test_stopped_within_an_epoch_of_a_sampler(cell, place, tmp_path, changes):
+    own = cell("psc", epochs=2, batch=100, **changes)
+    whole = replace(place, runs=tmp_path / "whole")
+    run(own, whole)
+    with pytest.raises(Stopped):
+        run(own, place, stopping_after(5))
+    run(own, place)
+    same(Record(whole.runs / own.key).weights(), Record(place.runs / own.key).weights())
+
+
 def test_stages_have_their_own_randomness(cell, place):
     own = cell("psc", ">", "psc")
     run(own.trunk, place)

@@ -608,6 +608,29 @@ def test_a_frozen_trunk_stays_to_the_bit(recipe):
     assert not any(module.training for module in look.modules())
 
 
+def test_a_drifting_trunk_moves_its_statistics_alone(recipe):
+    """As released code has it: weights to the bit, statistics once a step, batches of their own."""
+    parts = {"frozen": True, "precision": "float32", "drifting": True}
+    look = Trunk(Normed(), [NormedHead()], **parts)
+    assert not any(module.training for module in look.modules())  # until it is trained
+    before = state(look)
+    head = Plain()
+    own = state(head)
+    train(look, head, Sets(steps=3), recipe(epochs=2), seed=0)
+    moved = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert unequal(before, look) == {
+        f"{part}.{n}" for n in moved for part in ("backbone", "before.0")
+    }
+    assert look.backbone.norm.num_batches_tracked == 6
+    assert unequal(own, head) == {"weight", "bias"}
+    assert not any(module.training for module in look.modules())  # evaluated with what has moved
+    # the features of a step are normalised by its own batch, and carry no gradient
+    look.train()
+    found = look.backbone(torch.randn(50, 4) + 7)
+    torch.testing.assert_close(found.mean(dim=0), torch.zeros(WIDTH), atol=1e-5, rtol=0)
+    assert not look(torch.randn(5, 4)).requires_grad
+
+
 def test_an_open_trunk_moves_weights_and_statistics(recipe):
     look = trunk(Normed(), [NormedHead()])
     before = state(look)

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from benchmark.records.record import records
+from heads import HEADS
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.data
@@ -57,8 +61,6 @@ def test_every_head_learns(place: Path) -> None:
 
 
 def test_the_ncm_stands_on_the_very_backbone_of_psc(place: Path) -> None:
-    from benchmark.records.record import records
-
     found = {record.cell().method: record for record in records(place / "runs")}
     trunk, stage = found["psc"].weights(), found["psc > ncm"].weights()
     shared = [name for name in trunk if name.startswith("backbone.")]
@@ -92,3 +94,55 @@ def test_the_whole_suite_is_planned_at_full_size(tmp_path: Path) -> None:
     cells = json.loads(done.stdout)
     assert len(cells) == 63
     assert {cell["state"] for cell in cells} == {"missing"}
+
+
+@pytest.fixture(scope="module")
+def ten_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with ten classes of CIFAR-100, 64 images of each to train on and 10 to test."""
+    root = tmp_path_factory.mktemp("ten")
+    whole = Path(os.environ["BENCHMARK_TEST_DATA"]) / "cifar100"
+    names = sorted(path.name for path in (whole / "train").iterdir())[:10]
+    for split, count in (("train", 64), ("test", 10)):
+        for name in names:
+            folder = root / "mini" / split / name
+            folder.mkdir(parents=True)
+            for image in sorted((whole / split / name).iterdir())[:count]:
+                (folder / image.name).symlink_to(image)
+    vectors = np.random.default_rng(0).normal(size=(10, 16)).astype("float32")
+    np.save(root / "vectors.npy", vectors)
+    return root
+
+
+def method(name: str) -> str:
+    """A head as a method: on a softmax's backbone where it stands on another."""
+    needs = HEADS[name].needs()
+    if needs.frozen:
+        return f"psc > {name}" + ("@quick" if needs.trains else "")
+    return f"psc >> {name}@quick > crt@quick" if name == "dro_lt" else name
+
+
+def test_twenty_steps_of_every_method(ten_classes: Path, tmp_path: Path) -> None:
+    heads = [method(name) for name in HEADS]
+    heads += [{"dl2pa": {"prototypes": "psc"}}, {"hpn": {"placement": "semantic"}}]
+    block = {
+        "data": {"name": "image_folder", "folder": "mini"},
+        "backbone": {"resnet8": {"channels": 8}},
+        "recipe": {"quick": {"epochs": 1, "batch": 32, "augment": "crop_flip", "padding": 4}},
+        "head": heads,
+        "seeds": [0],
+    }
+    shortened = ("--set", "recipe.quick.epochs=1", "--set", "recipe.quick.batch=32")
+    (tmp_path / "methods.yaml").write_text(f"# methods: do all run?\n{json.dumps([block])}")
+    done = benchmark(
+        *("run", "--suite", "methods.yaml", "--data-root", str(ten_classes), *shortened),
+        *("--words", str(ten_classes / "vectors.npy"), "--jobs", "1", "--offline"),
+        at=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [(record.cell(), record.result()) for record in records(tmp_path / "runs")]
+    assert {cell.stages[-1].head for cell, _ in found} | {"dro_lt"} == set(HEADS)
+    for cell, result in found:
+        assert result is not None and result["state"] == "done", cell.method
+        assert 0 <= result["metrics"]["accuracy"] <= 1
+        steps = 20 if cell.stages[-1].recipe else 0
+        assert result["size"]["steps"] == steps, cell.method

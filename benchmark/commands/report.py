@@ -31,7 +31,7 @@ def report(
 ) -> None:
     """Deliver what is waiting, read the ledger, write the findings, print the tables.
 
-    paper  also the exhibits of this paper, beside its published numbers
+    paper  the exhibits of this paper, beside its published numbers, instead of the usual ones
 
     Raises ValueError where there is nothing to report, Unreachable where MLflow does not answer.
     """
@@ -73,7 +73,8 @@ def report(
         ("figures", built.figures),
         ("page", (built.page,)),
     ):
-        console.print(f"{title:<8}" + "\n        ".join(map(str, paths)), markup=False)
+        if paths:
+            console.print(f"{title:<8}" + "\n        ".join(map(str, paths)), markup=False)
     flag = "" if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}" else f" --backend-store-uri {uri}"
     own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
     program = "mlflow" if shutil.which("mlflow") or not own.exists() else own

@@ -125,7 +125,8 @@ def plan(
 def report(
     suite: Annotated[str | None, typer.Option(help="Only this suite's cells.")] = None,
     paper: Annotated[
-        str | None, typer.Option(help="This paper's tables and figures, beside its printed numbers.")
+        str | None,
+        typer.Option(help="This paper's tables and figures, beside its printed numbers."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the findings.")] = Path("findings"),
     files: Files = None,

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,6 +39,18 @@ Tracking = Annotated[
     typer.Option("--tracking-uri", help="MLflow's address. Default: mlflow.db beside the records."),
 ]
 
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Jobs = Annotated[
+    int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch missing data.")]
+SkipMissing = Annotated[
+    bool, typer.Option("--skip-missing", help="Decline cells whose data is not here.")
+]
+Refresh = Annotated[bool, typer.Option("--refresh", help="Train again what has changed since.")]
+
 
 def _data_root(given: Path | None) -> Path:
     return given or Path(os.environ.get("BENCHMARK_DATA") or "data")
@@ -49,6 +61,19 @@ def _console() -> Console:
     return Console(width=wide, emoji=False)  # '1:100:' is no emoji
 
 
+def _options(suite: str, flags: dict[str, Any]) -> Any:
+    """The `desk.Options` that `run` and `study` work with, from their flags by name."""
+    from benchmark.commands.desk import Options
+
+    plain = ("runs", "tracking_uri", "device", "jobs", "threads", "offline", "download")
+    return Options(
+        suite=suite,
+        data_root=_data_root(flags["data_root"]),
+        **{name: flags[name] or [] for name in ("changes", "files", "words")},
+        **{name: flags[name] for name in (*plain, "skip_missing", "refresh")},
+    )
+
+
 @app.command()
 def run(
     suite: Suite,
@@ -57,42 +82,19 @@ def run(
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     tracking_uri: Tracking = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[
-        int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
-    ] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")] = 1,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Decline cells whose data is not here.")
-    ] = False,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Train again what has changed since.")
-    ] = False,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    offline: Offline = False,
+    download: Download = False,
+    skip_missing: SkipMissing = False,
+    refresh: Refresh = False,
     words: Words = None,
 ) -> None:
     """Train what is missing of a suite, and nothing else."""
     from benchmark.commands import run as command
-    from benchmark.commands.desk import Options
 
-    options = Options(
-        suite=suite,
-        changes=changes or [],
-        files=files or [],
-        runs=runs,
-        data_root=_data_root(data_root),
-        tracking_uri=tracking_uri,
-        device=device,
-        jobs=jobs,
-        threads=threads,
-        offline=offline,
-        download=download,
-        skip_missing=skip_missing,
-        refresh=refresh,
-        words=words or [],
-    )
-    raise typer.Exit(command.run(options, _console()))
+    raise typer.Exit(command.run(_options(suite, locals()), _console()))
 
 
 @app.command()
@@ -147,42 +149,19 @@ def study(
     runs: Runs = Path("runs"),
     data_root: DataRoot = None,
     tracking_uri: Tracking = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    jobs: Annotated[
-        int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
-    ] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")] = 1,
-    offline: Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Fetch missing data.")] = False,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Grid: decline cells whose data is not here.")
-    ] = False,
-    refresh: Annotated[
-        bool, typer.Option("--refresh", help="Train again what has changed since.")
-    ] = False,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    offline: Offline = False,
+    download: Download = False,
+    skip_missing: SkipMissing = False,
+    refresh: Refresh = False,
     words: Words = None,
 ) -> None:
     """Try values: all of a grid, or those that a search draws and its validation images judge."""
     from benchmark.commands import study as command
-    from benchmark.commands.desk import Options
 
-    options = Options(
-        suite=name,
-        changes=changes or [],
-        files=files or [],
-        runs=runs,
-        data_root=_data_root(data_root),
-        tracking_uri=tracking_uri,
-        device=device,
-        jobs=jobs,
-        threads=threads,
-        offline=offline,
-        download=download,
-        skip_missing=skip_missing,
-        refresh=refresh,
-        words=words or [],
-    )
-    raise typer.Exit(command.study(options, _console()))
+    raise typer.Exit(command.study(_options(name, locals()), _console()))
 
 
 @app.command(name="list")

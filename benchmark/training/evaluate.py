@@ -64,6 +64,13 @@ def features(
 
 
 @torch.no_grad()
+def collapse(learned: Seen, head: Head, classes: int) -> dict[str, float]:
+    """Neural collapse of training images as a head sees them: nc1 to nc4."""
+    vectors = head.class_vectors()
+    return metrics.collapse(learned.embedding, learned.labels, learned.scores, vectors, classes)
+
+
+@torch.no_grad()
 def judge(
     look: Callable[[Tensor], Tensor],
     head: Head,
@@ -83,21 +90,22 @@ def judge(
     predicted = seen.scores.argmax(dim=1)
     table = metrics.confusion(predicted, seen.labels, classes)
     per_class = metrics.by_class(table)
+    reliability = metrics.reliability(seen.scores, seen.labels)
     numbers = {
         "accuracy": seen.accuracy,
         **metrics.by_group(per_class, material.groups),
         "top5": metrics.top(seen.scores, seen.labels, 5),
-        "ece": metrics.calibration_error(seen.scores, seen.labels),
+        "ece": metrics.calibration_error(reliability),
     }
     learned = see(look, head, train())
     vectors = head.class_vectors()
     numbers["train_accuracy"] = learned.accuracy
-    numbers |= metrics.collapse(learned.embedding, learned.labels, learned.scores, vectors, classes)
+    numbers |= collapse(learned, head, classes)
     if flip:
         mirrored = see(lambda images: look(images.flip(-1)), head, judged())
         averaged = Seen(seen.embedding, seen.scores + mirrored.scores, seen.labels)
         numbers["flip"] = averaged.accuracy
-    arrays = {"per_class": per_class}
+    arrays = {"per_class": per_class, "reliability": reliability}
     if classes <= CONFUSIONS:
         arrays["confusion"] = table
     if vectors is not None:

@@ -50,8 +50,10 @@ def by_group(per_class: Tensor, groups: Sequence[str]) -> dict[str, float]:
     return result
 
 
-def calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error of softmax(scores) (Guo et al. 2017, equation 3).
+def reliability(scores: Tensor, labels: Tensor, bins: int = 15) -> Tensor:
+    """What a reliability diagram is drawn from (Guo et al. 2017, section 2), (bins, 3), float64.
+
+    For each bin of softmax(scores): examples, the sum of their confidences, and how many are right.
 
     bins  equal in width; 15, Guo et al. sec. 4
     """
@@ -59,8 +61,13 @@ def calibration_error(scores: Tensor, labels: Tensor, bins: int = 15) -> float:
     right = (predicted == labels).double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=scores.device)[1:-1]
     where = one_hot(torch.bucketize(confidence, edges), bins).double()  # bins are (low, high]
-    gap = (where.T @ right - where.T @ confidence).abs()
-    return float(gap.sum() / len(labels))
+    return where.T @ torch.stack([torch.ones_like(right), confidence, right], dim=1)
+
+
+def calibration_error(table: Tensor) -> float:
+    """Expected calibration error (Guo et al. 2017, equation 3) from a `reliability` table."""
+    examples, confidence, right = table.unbind(dim=1)
+    return float((right - confidence).abs().sum() / examples.sum())
 
 
 def collapse(

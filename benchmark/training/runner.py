@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -26,7 +26,8 @@ from benchmark.planning.plan import heads as heads_of
 from benchmark.planning.recipes import Recipe
 from benchmark.records.record import Record, digest, records
 from benchmark.training import checkpoint
-from benchmark.training.evaluate import features, judge, see
+from benchmark.training.checkpoint import Checkpoint
+from benchmark.training.evaluate import collapse, features, judge, see
 from benchmark.training.points import keeper
 from benchmark.training.registry import registry
 from benchmark.training.streams import address, stream
@@ -40,6 +41,12 @@ from heads.base import Head, Problem, Sweep
 
 EVALUATION_BATCH = 500
 LEARNED = 100_000  # training images, at most, on which collapse is measured: all are held at once
+FOLLOWED = 10  # epochs, at most, at which collapse is followed along training; ours, as the next
+SAMPLE = 5000  # training images, at most, for that: as many of each class, or all it has
+EPOCHS = "epochs"  # of arrays and tensors: after how many epochs each snapshot was taken
+SNAPSHOTS = (
+    200  # epochs, at most, after which a head's labels are kept; ours, 1 MB at 1,000 classes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +176,7 @@ class _Job:
         self.needs = place.registry.needs(self.last)
         self.seed = _seed(cell)
         self.memory = 0.0
+        self.snapshots: dict[str, Tensor] = {}
         backbone = _backbone(cell, place.registry, self.material.train.images.shape[1])
         file = privileged(cell, place.registry, place.words)
         self.words = words(file, self.material.names) if file else None
@@ -206,11 +214,16 @@ class _Job:
                 self.head.prepare(known, labels, self.look.before[-1])
         if not self.needs.trains:
             return Progress()
+        if resume is None:
+            self.remember(0)
+        else:
+            kept = {n: v for n, v in resume.tensors.items() if n.startswith(EPOCHS)}
+            self.snapshots = kept
         watch = Watch(
             epoch=partial(self.after_epoch, ear),
             pulse=ear.pulse,
             stop=ear.stop,
-            save=partial(checkpoint.write, self.record.folder, self.origin),
+            save=self.save,
         )
         recipe = Recipe.model_validate(dict(self.last.recipe))
         if self.place.device.startswith("cuda"):
@@ -227,6 +240,33 @@ class _Job:
             watch=watch,
             resume=resume,
         )
+
+    def save(self, checkpoint_: Checkpoint) -> None:
+        """Write a checkpoint, with the snapshots so far."""
+        whole = replace(checkpoint_, tensors={**checkpoint_.tensors, **self.snapshots})
+        checkpoint.write(self.record.folder, self.origin, whole)
+
+    def remember(self, epoch: int) -> None:
+        """Keep which point each class has, and whatever else a head counts by class, for a film."""
+        classes = len(self.material.counts)
+        found = {
+            f"{EPOCHS}.head.{name}": value
+            for name, value in self.head.named_buffers()
+            if value.shape == (classes,) and not value.is_floating_point()
+        }
+        if not found:
+            return
+        found[EPOCHS] = torch.tensor(epoch)
+        for name, value in found.items():
+            row = value.detach().cpu().to(torch.int32)[None]
+            before = [self.snapshots[name]] if name in self.snapshots else []
+            self.snapshots[name] = torch.cat([*before, row])
+
+    @property
+    def film(self) -> dict[str, np.ndarray]:
+        """The snapshots of what did change while training; nothing if nothing did."""
+        moving = {n: v for n, v in self.snapshots.items() if (v != v[:1]).any()}
+        return {n: v.numpy() for n, v in moving.items()} if len(moving) > 1 else {}
 
     @property
     def origin(self) -> str:
@@ -273,11 +313,15 @@ class _Job:
 
         Splits lie class after class, so that every n-th image is a fair share of each.
         """
-        mean, std = self.constants
         found: Split = getattr(self.material, split)
         if most is not None and len(found) > most:
             chosen = torch.arange(0, len(found), math.ceil(len(found) / most))
             found = Split(found.images[chosen], found.labels[chosen])
+        return self.over(found)
+
+    def over(self, found: Split) -> Callable[[], Any]:
+        """Fresh passes over these images."""
+        mean, std = self.constants
         return partial(
             passes,
             found,
@@ -301,6 +345,7 @@ class _Job:
 
     def after_epoch(self, ear: Ear, row: dict[str, Any]) -> dict[str, float]:
         """What an epoch's row has beside the loss; whoever listens hears of it."""
+        epochs = dict(self.last.recipe)["epochs"]
         extra = {"time": int(time.time() * 1000)}
         if self.searching:
             seen = see(self.look, self.head, self.passes("validation")())
@@ -312,9 +357,23 @@ class _Job:
             and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs)
         ):
             extra["oracle"] = see(self.look, self.head, self.passes("test")()).accuracy
+        if not self.last.frozen and _due(row["epoch"], epochs, FOLLOWED):
+            extra |= self.collapse()
+        if _due(row["epoch"], epochs, SNAPSHOTS):
+            self.remember(row["epoch"])
         self.memory = max(self.memory, psutil.Process().memory_info().rss / 2**20)
         ear.epoch({**row, **extra})
         return extra
+
+    def collapse(self) -> dict[str, float]:
+        """Neural collapse in mid-training, on a fair share of the training images of each class."""
+        train = self.material.train
+        classes = len(self.material.counts)
+        chosen = fair(train.labels, max(SAMPLE // classes, 2))
+        sample = Split(train.images[chosen], train.labels[chosen])
+        seen = see(self.look, self.head, self.over(sample)())
+        found = collapse(seen, self.head, classes)
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def finish(self, progress: Progress) -> None:
         """Evaluate at the last epoch and write the result."""
@@ -338,7 +397,7 @@ class _Job:
         result = {**self.facts(progress), "state": "done", "metrics": numbers}
         given = {} if self.words is None else {"words": self.words}
         given |= {f"source.{stage}": vectors for stage, vectors in self.sources.items()}
-        arrays = verdict.arrays | {name: value.numpy() for name, value in given.items()}
+        arrays = verdict.arrays | {name: value.numpy() for name, value in given.items()} | self.film
         self.record.finish(result, arrays, self.weights())
 
     def diverged(self, error: Diverged) -> None:
@@ -394,6 +453,7 @@ class _Job:
             "counts": list(self.material.counts),
             "groups": list(self.material.groups),
             "names": list(self.material.names),
+            "superclasses": list(self.material.superclasses or ()),
             "constants": [list(part) for part in self.constants],
             "trunk": cell.trunk.key if cell.trunk else None,
             "digests": {
@@ -547,6 +607,20 @@ def _sources(cell: Cell, runs: Path) -> dict[int, Tensor]:
                 )
             found[position] = torch.from_numpy(arrays["class_vectors"])
     return found
+
+
+def _due(epoch: int, epochs: int, times: int) -> bool:
+    """Whether an epoch, counted from 1, is one of so many evenly spaced ones, the last included."""
+    return epoch * times // epochs > (epoch - 1) * times // epochs
+
+
+def fair(labels: Tensor, each: int) -> Tensor:
+    """Positions of up to so many examples of each class, evenly spaced, in order; labels (n,)."""
+    chosen = []
+    for label in labels.unique():
+        mine = (labels == label).nonzero()[:, 0]
+        chosen.append(mine[:: math.ceil(len(mine) / each)])
+    return torch.cat(chosen).sort().values
 
 
 def _digest(vectors: Tensor) -> str:

@@ -97,7 +97,9 @@ def test_judge_by_hand(material):
     assert verdict.arrays["class_vectors"].tolist() == np.eye(3, 4).tolist()
     # whole numbers that are a table are worth keeping; a count or means are not
     assert verdict.arrays["head.assignment"].tolist() == [2, 0, 1]
-    names = {"confusion", "per_class", "class_vectors", "head.assignment"}
+    examples, confidence, right = verdict.arrays["reliability"].sum(axis=0)
+    assert (examples, right) == (4, 2) and confidence == pytest.approx(4, abs=1e-4)
+    names = {"confusion", "per_class", "reliability", "class_vectors", "head.assignment"}
     assert set(verdict.arrays) == names  # dim 4: no embedding
     assert all(isinstance(value, np.ndarray) for value in verdict.arrays.values())
 

@@ -17,6 +17,7 @@ from benchmark.training.metrics import (
     calibration_error,
     collapse,
     confusion,
+    reliability,
     top,
 )
 
@@ -76,7 +77,7 @@ def test_calibration_error_against_torchmetrics(sample, bins):
         theirs = multiclass_calibration_error(
             (scores / temperature).softmax(1), labels, num_classes=10, n_bins=bins, norm="l1"
         )
-        found = calibration_error(scores / temperature, labels, bins)
+        found = calibration_error(reliability(scores / temperature, labels, bins))
         assert found == pytest.approx(float(theirs), abs=1e-6)
 
 
@@ -86,9 +87,19 @@ def test_calibration_error_by_hand():
     scores = torch.stack([confidence.log(), (1 - confidence).log()], dim=1)
     labels = torch.tensor([0, 1, 1, 0])
     want = 3 / 4 * abs(1 / 3 - 0.8) + 1 / 4 * abs(1 - 0.6)
-    assert calibration_error(scores, labels) == pytest.approx(want)
+    assert calibration_error(reliability(scores, labels)) == pytest.approx(want)
     # in one bin for all: |1/2 − 3/4|
-    assert calibration_error(scores, labels, bins=1) == pytest.approx(0.25)
+    assert calibration_error(reliability(scores, labels, bins=1)) == pytest.approx(0.25)
+
+
+def test_reliability_by_hand():
+    """The four of the last test: one in bin 9 (0.6 is its upper edge), three in bin 12."""
+    confidence = torch.tensor([0.8 - 1e-9, 0.8 - 1e-9, 0.8 - 1e-9, 0.59], dtype=torch.float64)
+    scores = torch.stack([confidence.log(), (1 - confidence).log()], dim=1)
+    found = reliability(scores, torch.tensor([0, 1, 1, 0]))
+    assert found.shape == (15, 3) and found.sum() == pytest.approx(4 + 2.99 + 2)
+    assert found[8].tolist() == pytest.approx([1, 0.59, 1])
+    assert found[11].tolist() == pytest.approx([3, 2.4, 1])
 
 
 def test_calibration_error_has_fifteen_bins_and_closes_them_above():
@@ -96,9 +107,9 @@ def test_calibration_error_has_fifteen_bins_and_closes_them_above():
     confidence = torch.tensor([2 / 3 - 1e-9, 0.7], dtype=torch.float64)
     scores = torch.stack([confidence.log(), (1 - confidence).log()], dim=1)
     want = (1 / 3 + 0.7) / 2
-    assert calibration_error(scores, torch.tensor([0, 1])) == pytest.approx(want)
+    assert calibration_error(reliability(scores, torch.tensor([0, 1]))) == pytest.approx(want)
     sure = torch.tensor([[200.0, 0.0], [0.0, 200.0]])
-    assert calibration_error(sure, torch.tensor([0, 0])) == pytest.approx(0.5)
+    assert calibration_error(reliability(sure, torch.tensor([0, 0]))) == pytest.approx(0.5)
 
 
 def simplex(classes):

@@ -675,6 +675,56 @@ def test_word_vectors_reach_the_head_and_the_record(cell, place, tmp_path):
     assert plain.result()["digests"]["words"] is None and "words" not in plain.arrays()
 
 
+def test_where_the_labels_were_after_each_epoch_is_kept(cell, place):
+    own = cell(("dl2pa", {"dim": 3, "momentum": 0.5}), epochs=4)
+    run(own, place)
+    arrays = Record(place.runs / own.key).arrays()
+    assert arrays["epochs"].tolist() == [0, 1, 2, 3, 4]
+    film = arrays["epochs.head.assignment"]
+    assert film.shape == (5, 10) and film.dtype == np.int32
+    assert all(sorted(row) == list(range(10)) for row in film.tolist())
+    assert np.array_equal(film[-1], arrays["head.assignment"]) and (film[0] != film[-1]).any()
+    for still in (cell(("dl2pa", {"assignment": "fixed"})), cell("psc")):
+        run(still, place)
+        assert "epochs" not in Record(place.runs / still.key).arrays()
+
+
+def test_snapshots_are_thinned_evenly(cell, place, monkeypatch):
+    monkeypatch.setattr(runner, "SNAPSHOTS", 2)
+    own = cell(("dl2pa", {"dim": 3, "momentum": 0.5}), epochs=5)
+    run(own, place)
+    assert Record(place.runs / own.key).arrays()["epochs"].tolist() == [0, 3, 5]
+
+
+def test_collapse_is_followed_along_training(cell, place, monkeypatch):
+    monkeypatch.setattr(runner, "FOLLOWED", 2)
+    own = cell("psc", epochs=5)
+    run(own, place)
+    record = Record(place.runs / own.key)
+    assert [row["epoch"] for row in record.curves() if "nc1" in row] == [3, 5]
+    last = {name: record.curves()[-1][name] for name in ("nc1", "nc2", "nc3", "nc4")}
+    whole = record.result()["metrics"]  # digits are few: at the end, all of them are seen
+    assert last == pytest.approx({name: whole[name] for name in last})
+    frozen = cell("psc", ">", "crt", epochs=5)
+    run(frozen, place)
+    assert not any("nc1" in row for row in Record(place.runs / frozen.key).curves())
+
+
+def test_looking_at_collapse_moves_nothing(cell, place, tmp_path, monkeypatch):
+    own = cell("dl2pa", epochs=3, mixup=0.5)
+    run(own, place)
+    monkeypatch.setattr(runner._Job, "collapse", lambda self: {})
+    blind = replace(place, runs=tmp_path / "blind")
+    run(own, blind)
+    assert same(Record(place.runs / own.key).weights(), Record(blind.runs / own.key).weights())
+
+
+def test_fair_takes_evenly_from_each_class():
+    labels = torch.tensor([2, 0, 0, 0, 0, 0, 2, 1])
+    assert runner.fair(labels, 2).tolist() == [0, 1, 4, 6, 7]
+    assert runner.fair(labels, 9).tolist() == list(range(8))
+
+
 def test_times_are_cost_and_no_findings(cell, place):
     own = cell("dl2pa", epochs=3)
     run(own, place)

@@ -164,6 +164,42 @@ def study(
     raise typer.Exit(command.study(_options(name, locals()), _console()))
 
 
+@app.command()
+def replay(
+    key: Annotated[str, typer.Argument(help="Of a finished cell, or how it begins.")],
+    foundations: Annotated[
+        bool, typer.Option("--foundations", help="Train what it stands on again too.")
+    ] = False,
+    files: Files = None,
+    runs: Runs = Path("runs"),
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as the record names.")] = 0,
+    words: Words = None,
+) -> None:
+    """Train a finished cell again beside its record, and compare to the last bit."""
+    from benchmark.commands import replay as command
+    from benchmark.commands.desk import Options
+
+    options = Options(
+        suite="replay",
+        changes=[],
+        files=files or [],
+        runs=runs,
+        data_root=_data_root(data_root),
+        tracking_uri=None,
+        device=device,
+        jobs=1,
+        threads=threads,
+        offline=True,
+        download=False,
+        skip_missing=False,
+        refresh=False,
+        words=words or [],
+    )
+    raise typer.Exit(command.replay(key, options, _console(), foundations=foundations))
+
+
 @app.command(name="list")
 def listing(
     what: Annotated[

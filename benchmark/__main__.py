@@ -134,10 +134,17 @@ def report(
     files: Files = None,
     runs: Runs = Path("runs"),
     tracking_uri: Tracking = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(help="EXHIBIT/ROW.COLUMN: the cells behind a number of --out; write nothing."),
+    ] = None,
 ) -> None:
     """Write tables (LaTeX, CSV), figures and a page from the ledger."""
     from benchmark.commands import report as command
 
+    if trace is not None:
+        command.trace(trace, out, runs, _console())
+        return
     command.report(suite, out, runs, tracking_uri, files or [], _console(), paper)
 
 
@@ -198,6 +205,31 @@ def replay(
         words=words or [],
     )
     raise typer.Exit(command.replay(key, options, _console(), foundations=foundations))
+
+
+@app.command()
+def bundle(
+    out: Annotated[Path, typer.Argument(help="The file to write: a plain tar.")],
+    suite: Annotated[str | None, typer.Option(help="Only this suite's cells.")] = None,
+    runs: Runs = Path("runs"),
+) -> None:
+    """Write finished cells to one file, to be merged on another machine."""
+    from benchmark.commands import bundle as command
+
+    command.bundle(suite, out, runs, _console())
+
+
+@app.command()
+def merge(
+    bundles: Annotated[list[Path], typer.Argument(help="Files that `bundle` wrote.")],
+    runs: Runs = Path("runs"),
+    tracking_uri: Tracking = None,
+    offline: Offline = False,
+) -> None:
+    """Take in cells from another machine; what has another protocol or data is refused."""
+    from benchmark.commands import bundle as command
+
+    raise typer.Exit(command.merge(bundles, runs, tracking_uri, _console(), offline=offline))
 
 
 @app.command(name="list")

@@ -92,8 +92,9 @@ def test_too_few_images_are_refused_before_anything_trains(tmp_path: Path) -> No
 def test_the_whole_suite_is_planned_at_full_size(tmp_path: Path) -> None:
     done = benchmark("plan", "--suite", "long_tail", "--json", at=tmp_path)
     cells = json.loads(done.stdout)
-    assert len(cells) == 279  # as the suite's comment says
-    assert {cell["state"] for cell in cells} == {"missing"}
+    assert len(cells) == 297  # as the suite's comment says
+    states = [cell["state"] for cell in cells]
+    assert states.count("missing") == 279 and states.count("declined") == 18  # no word vectors
 
 
 @pytest.fixture(scope="module")

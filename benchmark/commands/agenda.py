@@ -81,7 +81,8 @@ def of(
     """Everything that can be known before anything is trained.
 
     load          also read the images, so that whatever is wrong with them shows now
-    skip_missing  cells without data or word vectors are declined with the reason, not refused
+    skip_missing  cells without data are declined with the reason, not refused; those without word
+                  vectors are declined in any case, unless there are no others
     refresh       what has changed will be trained again, and what stands on it too
     words         files of word vectors by name of the data set; '' for all others
 
@@ -105,12 +106,16 @@ def of(
             if load and cell.data not in digests:
                 hear = progress(cell.material) if progress else None
                 digests[cell.data] = _load(cell, data_root, download, hear)
-        except (MissingData, plan.Unmet) as error:
+        except MissingData as error:
             if not skip_missing:
                 raise
             declined.append(Item(written, "declined", str(error)))
+        except plan.Unmet as error:  # what few have: the rest of the suite needs none of it
+            declined.append(Item(written, "declined", str(error)))
         else:
             ready.append(cell)
+    if declined and not ready and not skip_missing:
+        raise ValueError(declined[0].reason)
     here = _Here(table, runs, data_root, digests, vectors)
     return Agenda(asked, (*_stand(ready, here, refresh), *declined), table)
 

@@ -21,7 +21,7 @@ DONE = ("done", "diverged")
 
 
 class Unmet(ValueError):
-    """A cell needs what is not here (word vectors, say); `--skip-missing` declines it."""
+    """A cell needs what few have (word vectors): it is declined, and the others are trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,8 @@ def _met(
     if needs.words and not words(dict(cell.data)["name"]):
         raise Unmet(
             f"{stage.label} needs one word vector per class name, and none were given for "
-            f"{dict(cell.data)['name']}. Give a file of word vectors with --words, take "
-            f"{stage.head} out of the suite, or run with --skip-missing."
+            f"{dict(cell.data)['name']}. Give a file of word vectors with --words, or take "
+            f"{stage.head} out of the suite."
         )
 
 

@@ -47,6 +47,10 @@ def test_word_vectors_are_asked_for_and_looked_at(place, call):
     assert refused.code == 2 and "--words" in refused.err
     skipped = call("run", *words, "--offline", "--skip-missing")
     assert skipped.code == 0 and "declined" in skipped.out
+    (place / "both.yaml").write_text(SUITE.replace("{word2vec: {dim: 4}}", "[psc, word2vec]"))
+    found = call("plan", "--suite", "both.yaml", "--json")
+    assert sorted(states(found)) == ["declined", "missing"]
+    assert "Give a file of word vectors with --words" in found.out
     np.save("bad.npy", np.ones((9, 6), "float32"))
     bad = call("run", *words, "--offline", "--words", "bad.npy")
     assert bad.code == 2 and "\n" not in bad.err.strip() and "bad.npy" in bad.err

@@ -215,7 +215,11 @@ def test_seeds(cells):
     "name, count, heads",
     [
         ("quick", 48, {"psc": 12, "dl2pa": 12, "hpn": 18, "etf": 6}),
-        ("long_tail", 279, {"psc": 126, "etf": 18, "dl2pa": 27, "hpn": 18, "ldam": 36}),
+        (
+            "long_tail",
+            297,
+            {"psc": 126, "word2vec": 18, "etf": 18, "dl2pa": 27, "hpn": 18, "ldam": 36},
+        ),
         ("balanced", 39, {"psc": 12, "hpn": 12, "dl2pa": 12, "etf": 3}),
         ("dl2pa_balanced", 141, {"psc": 30, "word2vec": 24, "hpn": 24, "dl2pa": 42, "fixed": 9}),
         ("dl2pa_long_tail", 144, {"psc": 45, "etf": 45, "dl2pa": 54}),
@@ -223,6 +227,7 @@ def test_seeds(cells):
         ("dl2pa_imagenet_lt", 12, {"psc": 3, "etf": 3, "dl2pa": 6}),
         ("dl2pa_small", 26, {"psc": 4, "one_hot": 2, "hpn": 4, "dl2pa": 16}),
         ("prototype_classifier", 282, {"psc": 210, "paco": 9, "ride": 18}),
+        ("prototype_small", 55, {"psc": 55}),
         ("prototype_classifier_large", 16, {"psc": 14, "logit_adjustment": 2}),
         ("geometry", 49, {"hpn": 6, "etf": 1, "dl2pa": 9, "fixed": 33}),
     ],

@@ -25,10 +25,12 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "benchmark.planning.plan": ({"benchmark.planning", "benchmark.records", "heads"}, set()),
     "benchmark.records.record": ({"benchmark.planning.cell"}, {"numpy", "safetensors"}),
+    "benchmark.records": ({"benchmark.planning.cell"}, {"numpy", "safetensors"}),
     "benchmark.records.ledger": (
-        {"benchmark.planning.cell", "benchmark.records.record"},
+        {"benchmark.planning.cell", "benchmark.records"},
         {"mlflow", "pandas"},
     ),
+    "benchmark.records.rebuild": ({"benchmark.records.ledger", "benchmark.records.record"}, set()),
     "benchmark.training": (
         {
             *("benchmark.planning", "benchmark.records.record", "benchmark.backbones"),
@@ -56,10 +58,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
 DEVIATIONS: dict[tuple[str, str], str] = {
     ("benchmark", "benchmark.training.runner"): "benchmark.load, the package's one door, lazily",
     ("benchmark.training.runner", "psutil"): "peak memory of a cell, measured where it is trained",
-    ("benchmark.records.ledger", "safetensors"): "arrays of a run, handed on to reports",
     ("benchmark.commands.agenda", "torch"): "class counts of the stand-in problem",
     ("benchmark.commands.desk", "torch"): "`--device auto` asks whether there is an accelerator",
     ("benchmark.commands.report", "pandas"): "the ledger's frame, handed on to reports",
+    ("benchmark.commands.evidence", "pandas"): "histories, handed on to reports as frames",
+    ("benchmark.commands.replay", "numpy"): "arrays of two records, compared to the last bit",
 }
 
 DOORS = {

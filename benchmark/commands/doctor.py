@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.records.ledger import Ledger, default_uri, undelivered
+from benchmark.commands import tracking
+from benchmark.records.ledger import undelivered
+from benchmark.records.rebuild import rebuild as make_anew
 from benchmark.records.record import Record, Torn, records
 
 
@@ -24,12 +26,12 @@ def doctor(
 ) -> int:
     """Look, repair if asked to, deliver what is waiting; gives the exit code.
 
-    rebuild  write everything to MLflow again, into a new database if the old one is broken
+    rebuild  make a local database anew from the records, and set the old one aside
 
-    Raises Unreachable where MLflow does not answer.
+    Raises ValueError where there is nothing to rebuild from, or no local database; Unreachable
+    where MLflow does not answer.
     """
-    here = runs.resolve().parent
-    ledger = Ledger(tracking_uri or default_uri(here), here / "mlartifacts")
+    ledger = tracking.ledger(runs, tracking_uri)
     left = 0
     for finding in _look(runs):
         console.print(finding.what, markup=False)
@@ -40,16 +42,18 @@ def doctor(
         else:
             left += 1
     broken = ledger.check()
-    if broken and rebuild:
-        path = Path(ledger.uri.removeprefix("sqlite:///"))
-        path.rename(path.with_suffix(".broken"))
-        console.print(f"{broken}: set aside, a new one is made", markup=False)
-    elif broken:
-        sentence = f"{broken}. `doctor --rebuild` makes a new one from the records."
-        console.print(sentence, markup=False)
-        return 1
+    if broken:
+        hint = "" if rebuild else ". `doctor --rebuild` makes a new one from the records."
+        console.print(broken + hint, markup=False)
+        if not rebuild:
+            return 1
     waiting = undelivered(runs)
-    count = ledger.deliver(waiting)
+    if rebuild:
+        count, aside = make_anew(ledger, waiting)
+        if aside is not None:
+            console.print(f"made anew; the old one is kept as {aside}", markup=False)
+    else:
+        count = ledger.deliver(waiting)
     console.print(f"{len(waiting)} records, {count} delivered to {ledger.uri}", markup=False)
     return 1 if left else 0
 

@@ -6,36 +6,33 @@ status is not evidence, and readers take committed runs only.
 """
 
 import json
-import math
 import os
-import re
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pandas as pd
-from safetensors.numpy import load_file
 
-from benchmark.planning.cell import PROTOCOL, Cell
-from benchmark.records.record import Record, Torn, digest, records
+from benchmark.planning.cell import Cell
+from benchmark.records import delivery
+from benchmark.records.describe import EXPERIMENT_NOTE
+from benchmark.records.evidence import Histories, Point, epochs_of
+from benchmark.records.record import Record, Torn, records
+from benchmark.records.rows import COMMITTED, KEY, WHOLE, columns, row, size
 
 EXPERIMENT = "classifier heads"
-_KEY, _SUITES, _COMMITTED = "benchmark.key", "benchmark.suites", "benchmark.committed"
-_REASON = "benchmark.reason"
-_ARRAYS = "arrays.safetensors"
-_TEXT = ("key", "label", "data", "profile", "backbone", "head", "recipe", "seed", "group_rule")
-_WHOLE = ("largest", "dim", "epochs", "classes", "train_images", "parameters", "flops", "width")
-MEASURED = (
-    *("accuracy", "many", "medium", "few", "top5", "ece", "nc1", "nc2", "nc3", "nc4"),
-    *("train_accuracy", "validation", "oracle", "flip"),
-    *("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity"),
-)
-COST = ("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds")
+EXPERIMENT_TAGS = {
+    delivery.NOTE: EXPERIMENT_NOTE,
+    "mlflow.experimentKind": "custom_model_development",  # else the page is one for language models
+    "mlflow.experiment.primaryMetric.name": "accuracy",
+}
+BATCH = 1000  # metrics, parameters and tags together; a server takes no more at once
 
 
 class Unreachable(RuntimeError):
@@ -47,16 +44,22 @@ def default_uri(folder: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
 
 
+def _unknown(suite: str) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """MLflow at one address.
 
     uri        tracking address; a local SQLite file or a server
     artifacts  folder of artifacts, for an experiment that is new in a local file
+    asks       the comment of a suite by its name, for descriptions; empty where it is not known
     """
 
     uri: str
     artifacts: Path
+    asks: Callable[[str], str] = _unknown
 
     def open(self) -> str:
         """Create and migrate the database and the experiment; gives the experiment's id.
@@ -67,45 +70,38 @@ class Ledger:
         Raises Unreachable.
         """
         with _asking(self.uri) as client:
-            found = client.get_experiment_by_name(EXPERIMENT)
-            if found is not None:
-                return str(found.experiment_id)
-            where = self.artifacts.resolve().as_uri() if self.uri.startswith("sqlite") else None
-            return str(client.create_experiment(EXPERIMENT, artifact_location=where))
+            return str(self._experiment(client).experiment_id)
 
     def deliver(self, found: Iterable[Record]) -> int:
         """Bring what the store does not have yet: new results, failures, suites; gives how many.
 
         Running it twice is running it once. Raises Unreachable.
         """
-        experiment = self.open()
-        waiting = [record for record in found if _deliverable(record)]
-        with _asking(self.uri) as client:
-            known = _known(client, experiment, [record.key for record in waiting])
-            return sum(_deliver(client, experiment, each, known.get(each.key)) for each in waiting)
+        waiting = list(found)
+        with self._store() as store:
+            known = _known(store, [record.key for record in waiting])
+            return sum(
+                delivery.deliver(store, each, known.get(each.key), self.asks) for each in waiting
+            )
 
     def begin(self, cell: Cell, suites: Sequence[str]) -> str:
         """Show a cell that is being trained: its run with parameters; gives the run's id."""
-        experiment = self.open()
-        with _asking(self.uri) as client:
-            found = _known(client, experiment, [cell.key]).get(cell.key)
+        with self._store() as store:
+            found = _known(store, [cell.key]).get(cell.key)
             if found is None:
-                return _create(client, experiment, cell, suites)
-            client.update_run(found.info.run_id, status="RUNNING")
-            if _REASON in found.data.tags:
-                client.delete_tag(found.info.run_id, _REASON)
+                return delivery.begin(store, cell, suites, self.asks)
+            delivery.again(store, found)
             return str(found.info.run_id)
 
     def follow(self, run: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show epochs of a cell that is being trained: one batch. Raises Unreachable."""
         with _asking(self.uri) as client:
-            _log(client, run, _curves(rows))
+            _Store(client, "").log(run, delivery.curves(rows))
 
     def leave(self, run: str, reason: str) -> None:
         """Show that a cell's training was given up: a pruned trial. Raises Unreachable."""
         with _asking(self.uri) as client:
-            client.set_tag(run, _REASON, reason)
-            client.set_terminated(run, "KILLED")
+            delivery.leave(_Store(client, ""), run, reason)
 
     def read(self, suite: str | None = None) -> pd.DataFrame:
         """One row per committed cell, in the order of labels; columns as `columns()`.
@@ -114,48 +110,60 @@ class Ledger:
 
         Raises Unreachable.
         """
-        experiment = self.open()
-        with _asking(self.uri) as client:
-            rows = [_row(run) for run in _runs(client, experiment) if _COMMITTED in run.data.tags]
-        frame = pd.DataFrame([row for row in rows if row is not None], columns=columns())
+        with self._store() as store:
+            found = [row(run) for run in store.runs() if COMMITTED in run.data.tags]
+        frame = pd.DataFrame([each for each in found if each is not None], columns=columns())
         if suite is not None:
             asked = [suite in each.split(",") for each in frame["suites"]]
             frame = frame.loc[pd.Series(asked, index=frame.index, dtype=bool)]
         # two processes that deliver at once can commit the same result twice
         frame = frame.sort_values(["label", "key", "run_id"]).drop_duplicates("key")
-        return frame.astype({name: "Int64" for name in _WHOLE}).reset_index(drop=True)
+        return frame.astype({name: "Int64" for name in WHOLE}).reset_index(drop=True)
 
-    def series(self, run: str, name: str) -> pd.DataFrame:
-        """History of one metric of a run: step, epoch and value, in the order of steps.
+    def places(self) -> tuple[Path, ...]:
+        """Folders of this machine where a run may have its files, as <run>/artifacts.
 
-        name   as MLflow shows it: head/moved, train/loss
-        epoch  counted from 1, NaN where the run does not say how long an epoch is
-
-        Raises Unreachable.
+        A database names its folder of artifacts by an absolute path; one that was moved together
+        with its artifacts has them beside it. Raises Unreachable.
         """
         with _asking(self.uri) as client:
-            found = client.get_metric_history(run, name)
-            params = client.get_run(run).data.params
-        points = sorted((each.step, each.value) for each in found)
-        frame = pd.DataFrame(points, columns=["step", "value"])
-        steps = math.nan if name.startswith("train/") else float(params.get("steps", math.nan))
-        length = steps / max(int(params.get("stage_epochs", params["epochs"])), 1)
-        epoch = frame["step"] if name.startswith("train/") else frame["step"] / length
-        return frame.assign(epoch=epoch.astype(float))[["step", "epoch", "value"]]
+            where = urlparse(str(self._experiment(client).artifact_location))
+        named = [Path(unquote(where.path))] if where.scheme in ("", "file") else []
+        return (*named, self.artifacts)
 
-    def arrays(self, run: str) -> dict[str, Any]:
-        """Arrays of a run's record by name: class vectors, confusion, …; raises Unreachable."""
-        with _asking(self.uri) as client, tempfile.TemporaryDirectory() as folder:
-            if not any(each.path == _ARRAYS for each in client.list_artifacts(run)):
-                return {}
-            return load_file(client.download_artifacts(run, _ARRAYS, folder))
+    def fetch(self, run: str, into: Path) -> None:
+        """Download the files of a run, from wherever they lie; raises Unreachable."""
+        with _asking(self.uri) as client:
+            if client.list_artifacts(run):
+                client.download_artifacts(run, "", str(into))
+
+    def histories(self, run: str) -> Histories:
+        """Every curve and reading of a run, by name, asked for one by one; raises Unreachable.
+
+        For runs that kept no files of them: see `evidence.histories`.
+        """
+        with _asking(self.uri) as client:
+            data = client.get_run(run).data
+            names = [name for name in data.metrics if name.startswith(("train/", "head/"))]
+            found = {name: client.get_metric_history(run, name) for name in names}
+        epochs = int(data.params.get("stage_epochs", data.params["epochs"]))
+        steps = float(size(data.params, "steps"))
+        return {
+            name: sorted(
+                Point(
+                    each.step,
+                    each.step if name.startswith("train/") else epochs_of(each.step, steps, epochs),
+                    each.value,
+                )
+                for each in points
+            )
+            for name, points in found.items()
+        }
 
     def check(self) -> str | None:
         """What is wrong with a local database file, None if nothing is."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        path = Path(self.uri.removeprefix("sqlite:///"))
-        if not path.is_file():
+        path = self.file
+        if path is None or not path.is_file():
             return None
         try:
             with closing(sqlite3.connect(path)) as connection:
@@ -164,50 +172,33 @@ class Ledger:
             return f"{path} is not a database ({error})"
         return None if answer == "ok" else f"{path}: {answer}"
 
+    @property
+    def file(self) -> Path | None:
+        """The local database, None for a server."""
+        local = self.uri.startswith("sqlite:///")
+        return Path(self.uri.removeprefix("sqlite:///")) if local else None
 
-def columns() -> list[str]:
-    """Names of the columns of `Ledger.read`."""
-    texts = ["key", "label", "suites", "state", "data", "ratio", "profile", "largest", "backbone"]
-    texts += ["head", "dim", "seed", "recipe", "epochs", "classes", "train_images", "group_rule"]
-    sizes = ["parameters", "flops", "width"]
-    return [*texts, *MEASURED, *sizes, *COST, "finished", "diverged_step", "run_id"]
+    def release(self) -> None:
+        """Close what MLflow keeps open of a local database, so that its file may be replaced."""
+        with _asking(self.uri) as client:
+            client._tracking_client.store.engine.dispose()
 
+    @contextmanager
+    def _store(self) -> "Iterator[_Store]":
+        with _asking(self.uri) as client:
+            yield _Store(client, str(self._experiment(client).experiment_id))
 
-def describe(cell: Cell) -> dict[str, Any]:
-    """A cell as parameters for people: what they compare, filter and plot by."""
-    data = dict(cell.data)
-    first = cell.stages[0]
-    name = " ".join(part for part in cell.material.split(" ") if not part.startswith("1:"))
-    return {
-        "key": cell.key,
-        "label": cell.label,
-        "data": " ".join(part for part in name.split(" ") if not part.startswith(_OWN)),
-        "ratio": data["ratio"],
-        "profile": data["profile"],
-        "largest": data["largest"] or 0,
-        "group_rule": data["groups"],
-        "backbone": cell.network,
-        "head": _method(cell),
-        "recipe": first.protocol,
-        "epochs": dict(first.recipe).get("epochs", 0),
-        "stage_epochs": dict(cell.stages[-1].recipe).get("epochs", 0),
-        "seed": cell.seed_label,
-        "protocol": PROTOCOL,
-    }
-
-
-def _method(cell: Cell) -> str:
-    """The heads without the last stated `dim`, which has a column of its own."""
-    stages = list(cell.stages)
-    for position in reversed(range(len(stages))):
-        kept = tuple(pair for pair in stages[position].hyper if pair[0] != "dim")
-        if kept != stages[position].hyper:
-            stages[position] = replace(stages[position], hyper=kept)
-            break
-    return replace(cell, stages=tuple(stages)).method
-
-
-_OWN = ("profile=", "groups=")  # have parameters of their own
+    def _experiment(self, client: Any) -> Any:
+        """The experiment, made and described if need be."""
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            where = self.artifacts.resolve().as_uri() if self.uri.startswith("sqlite") else None
+            client.create_experiment(EXPERIMENT, artifact_location=where)
+            found = client.get_experiment_by_name(EXPERIMENT)
+        for tag, value in EXPERIMENT_TAGS.items():
+            if tag not in found.tags:  # what somebody changed stays as it is
+                client.set_experiment_tag(found.experiment_id, tag, value)
+        return found
 
 
 class _asking:
@@ -246,186 +237,98 @@ class _asking:
         )
 
 
-def _runs(client: Any, experiment: str) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment], max_results=1000, page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """What `delivery.Store` asks for, by one client; experiment: its id."""
+
+    client: Any
+    experiment: str
+
+    def runs(self) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.experiment], max_results=1000, page_token=token)
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+    def with_key(self, key: str) -> Any:
+        return next(
+            iter(self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}'")), None
+        )
+
+    def create(self, name: str, tags: Mapping[str, str], start: int | None) -> str:
+        made = self.client.create_run(self.experiment, start, dict(tags), name)
+        return str(made.info.run_id)
+
+    def log(
+        self,
+        run: str,
+        metrics: Sequence[delivery.Metric] = (),
+        params: Mapping[str, Any] = MappingProxyType({}),
+        tags: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        told = {
+            "params": [Param(name, str(value)[:5000]) for name, value in params.items()],
+            "tags": [RunTag(name, value) for name, value in tags.items()],
+        }
+        points = [Metric(*each) for each in metrics]
+        room = BATCH - len(params) - len(tags)
+        self.client.log_batch(run, metrics=points[:room], **told)
+        for begin in range(room, len(points), BATCH):
+            self.client.log_batch(run, metrics=points[begin : begin + BATCH])
+
+    def dataset(self, run: str, name: str, digest: str, profile: Mapping[str, int]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        images = Dataset(
+            name, digest, "local", json.dumps({"uri": name}), None, json.dumps(dict(profile))
+        )
+        tag = InputTag("mlflow.data.context", "training")
+        self.client.log_inputs(run, datasets=[DatasetInput(images, [tag])])
+
+    def attach(self, run: str, contents: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in contents.items():
+                (Path(folder) / name).write_bytes(content)
+            self.client.log_artifacts(run, folder)
+
+    def untag(self, run: str, tag: str) -> None:
+        self.client.delete_tag(run, tag)
+
+    def end(self, run: str, status: str, when: int | None = None) -> None:
+        if status == "RUNNING":
+            self.client.update_run(run, status=status)
+        else:
+            self.client.set_terminated(run, status, when)
+
+    def delete(self, run: str) -> None:
+        self.client.delete_run(run)
+
+    def history(self, run: str, metric: str) -> list[tuple[int, int]]:
+        found = self.client.get_metric_history(run, metric)
+        return [(each.timestamp, each.step) for each in found]
 
 
-def _known(client: Any, experiment: str, keys: Sequence[str]) -> dict[str, Any]:
+def _known(store: _Store, keys: Sequence[str]) -> dict[str, Any]:
     """Runs by the key of their cell; one query a key for a few, all runs at once for many."""
     if len(keys) > 20:
-        return {run.data.tags.get(_KEY, ""): run for run in _runs(client, experiment)}
-    found = {}
-    for key in keys:
-        for run in client.search_runs([experiment], f"tags.`{_KEY}` = '{key}'", max_results=1):
-            found[key] = run
-    return found
-
-
-def _deliver(client: Any, experiment: str, record: Record, run: Any) -> bool:
-    cell, suites = record.cell(), ",".join(record.suites())
-    result = record.result()
-    failure = record.failure()
-    seal = digest(json.dumps(result, sort_keys=True).encode()) if result else "failed"
-    tags = run.data.tags if run is not None else {}
-    if result is None and failure is not None and tags.get(_REASON) == failure["reason"][:4000]:
-        return False
-    if tags.get(_COMMITTED) == seal:
-        if tags.get(_SUITES) != suites:
-            client.set_tag(run.info.run_id, _SUITES, suites)
-        return False
-    points = _points(record, cell, result) if result else []
-    if _COMMITTED in tags or not _agrees(client, run, points):  # of an older try: written anew
-        client.delete_run(run.info.run_id)
-        run, tags = None, {}
-    if run is None:
-        name = _create(client, experiment, cell, record.suites(), _start(result))
-    else:  # begun or half delivered
-        name = str(run.info.run_id)
-        client.set_tag(name, _SUITES, suites)
-    if result is None:
-        assert failure is not None
-        client.log_text(name, failure["traceback"], "traceback.txt")
-        client.set_tag(name, _REASON, failure["reason"][:4000])
-        client.set_terminated(name, "FAILED")
-        return True
-    if _REASON in tags:
-        client.delete_tag(name, _REASON)  # of an earlier try
-    _log(client, name, points)
-    _result(client, name, cell, result)
-    if (record.folder / _ARRAYS).exists():
-        client.log_artifact(name, str(record.folder / _ARRAYS))
-    client.set_tag(name, _COMMITTED, seal)
-    return True
-
-
-def _agrees(client: Any, run: Any, points: Sequence["Point"]) -> bool:
-    """Whether a run shows nothing but these points; a cell begun anew has others of its own."""
-    if run is None or not points:
-        return True
-    mine = {(name, when, step) for name, _, when, step in points}
-    return all(
-        (name, each.timestamp, each.step) in mine
-        for name in run.data.metrics
-        for each in client.get_metric_history(run.info.run_id, name)
-    )
-
-
-def _start(result: Mapping[str, Any] | None) -> int | None:
-    """When a cell's training began, milliseconds since the epoch, from its record."""
-    if result is None:
-        return None
-    return _finished(result) - int(1000 * result["cost"]["seconds"])
-
-
-def _finished(result: Mapping[str, Any]) -> int:
-    return int(datetime.fromisoformat(result["cost"]["finished"]).timestamp() * 1000)
-
-
-def _create(
-    client: Any, experiment: str, cell: Cell, suites: Sequence[str], start: int | None = None
-) -> str:
-    from mlflow.entities import Param
-
-    tags = {_KEY: cell.key, _SUITES: ",".join(suites)}
-    material, network, method, *rest = cell.label.split(" · ")
-    name = " · ".join([method, material, network, *rest])  # columns are narrow: the head first
-    run = client.create_run(experiment, run_name=name, tags=tags, start_time=start)
-    facts = describe(cell)
-    hyper = {f"{stage.head}.{name}": value for stage in cell.stages for name, value in stage.hyper}
-    params = [Param(key, str(value)[:5000]) for key, value in {**facts, **hyper}.items()]
-    client.log_batch(run.info.run_id, params=params)
-    return str(run.info.run_id)
-
-
-def _points(record: Record, cell: Cell, result: Mapping[str, Any]) -> list["Point"]:
-    """Everything of a result that is drawn: curves, readings, final numbers."""
-    when, cost = _finished(result), result["cost"]
-    final = {**result["metrics"], **{name: cost[name] for name in COST if name in cost}}
-    known = {name: float(value) for name, value in final.items() if not math.isnan(value)}
-    step = int(describe(cell)["epochs"])
-    points = [(name, value, when, step) for name, value in known.items()]
-    for reading in result["readings"]:
-        at = int(reading["step"])
-        points += [(_name(f"head/{k}"), v, when, at) for k, v in reading.items() if k != "step"]
-    return [*_curves(record.curves()), *points]
-
-
-def _name(text: str) -> str:
-    """A name of a metric as MLflow takes it: a head's readings are named freely."""
-    return re.sub(r"[^\w\-. :/]", "_", text, flags=re.ASCII)
-
-
-def _result(client: Any, run: str, cell: Cell, result: dict[str, Any]) -> None:
-    from mlflow.entities import Param, RunTag
-
-    when, cost, size = _finished(result), result["cost"], result["size"]
-    tags = {
-        "benchmark.state": result["state"],
-        "benchmark.finished": cost["finished"],
-        "benchmark.diverged_step": str(result.get("diverged_step", "")),
-        "benchmark.commit": result["commit"],
-        "benchmark.device": cost["device"],
-        "benchmark.images": result["digests"]["images"],
-        **{f"version.{name}": value for name, value in result["versions"].items()},
-    }
-    params = [Param(name, str(value)) for name, value in size.items()]
-    client.log_batch(run, params=params, tags=[RunTag(*pair) for pair in tags.items()])
-    client.log_dict(run, cell.to_json(), "cell.json")
-    client.log_dict(run, {k: v for k, v in result.items() if k != "readings"}, "result.json")
-    client.set_terminated(run, "FINISHED" if result["state"] == "done" else "FAILED", end_time=when)
-
-
-Point = tuple[str, float, int, int]
-
-
-def _curves(rows: Sequence[Mapping[str, Any]]) -> list[Point]:
-    return [
-        (_name(f"train/{name}"), float(value), int(row["time"]), int(row["epoch"]))
-        for row in rows
-        for name, value in row.items()
-        if name not in ("epoch", "step", "time")
-    ]
-
-
-def _log(client: Any, run: str, points: Sequence[Point]) -> None:
-    from mlflow.entities import Metric
-
-    metrics = [Metric(*point) for point in points]
-    for begin in range(0, len(metrics), 1000):  # a server takes no more at once
-        client.log_batch(run, metrics=metrics[begin : begin + 1000])
-
-
-def _row(run: Any) -> dict[str, Any] | None:
-    params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
-    if "protocol" not in params or int(params["protocol"]) != PROTOCOL:
-        return None
-    step = tags.get("benchmark.diverged_step")
-    return {
-        **{name: params[name] for name in _TEXT},
-        **{name: int(params[name]) for name in _WHOLE},
-        **{name: metrics.get(name, math.nan) for name in (*MEASURED, *COST)},
-        "ratio": float(params["ratio"]),
-        "suites": tags.get(_SUITES, ""),
-        "state": tags["benchmark.state"],
-        "finished": tags["benchmark.finished"],
-        "diverged_step": float(step) if step else math.nan,
-        "run_id": run.info.run_id,
-    }
+        return {run.data.tags.get(KEY, ""): run for run in store.runs()}
+    found = {key: store.with_key(key) for key in keys}
+    return {key: run for key, run in found.items() if run is not None}
 
 
 def undelivered(runs: Path) -> list[Record]:
     """Records that have something to deliver, whole ones only."""
-    return [each for each in records(runs) if _deliverable(each)]
+    return [each for each in records(runs) if deliverable(each)]
 
 
-def _deliverable(record: Record) -> bool:
+def deliverable(record: Record) -> bool:
+    """Whether a record is whole and has a result or a failure."""
     try:
         record.cell(), record.suites(), record.curves()
         return record.result() is not None or record.failure() is not None

@@ -5,16 +5,16 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmark.planning.cell import Stage, freeze
+from benchmark.records import delivery
 from benchmark.records import ledger as module
-from benchmark.records.ledger import COST, EXPERIMENT, Ledger, Unreachable, columns, describe
+from benchmark.records.ledger import EXPERIMENT, Ledger, Unreachable
 from benchmark.records.record import Record, records
+from benchmark.records.rows import COST, columns
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -77,30 +77,81 @@ def test_what_people_see(ledger, cell, finished):
     assert points["head/moved"] == [(0, 0.0), (30, 30 / 7), (60, 60 / 7)]
     assert points["head/recall_1 f_r k"] == [(0, 0.5), (30, 0.5), (60, 0.5)]  # MLflow's alphabet
     assert "medium" not in points  # not a number
-    assert run.info.status == "FINISHED" and run.data.params["psc.dim"] == "8"
-    assert cell().method in run.info.run_name
+    assert run.info.status == "FINISHED" and run.data.params["with.psc.dim"] == "8"
+    assert run.info.run_name.startswith(cell().method)
     names = {each.path for each in client(ledger).list_artifacts(run.info.run_id)}
-    assert names == {"arrays.safetensors", "cell.json", "result.json"}
+    assert names == {
+        *("arrays.safetensors", "cell.json", "result.json", "curves.csv", "readings.csv"),
+    }
     assert (ledger.artifacts / run.info.run_id).is_dir()
 
 
-def test_history_and_arrays_of_a_run(ledger, cell, finished):
+def test_what_people_compare_comes_first(ledger, cell, finished):
+    """`mlflow ui` draws the first parameters that differ, by name, and the first metric."""
+    ledger.deliver([finished(cell(seed, head)) for seed in (0, 1) for head in ("psc", "etf")])
+    first, *_ = found = runs(ledger)
+    names = sorted({name for run in found for name in run.data.params})
+    differ = [n for n in names if len({run.data.params.get(n) for run in found}) > 1]
+    assert differ[:2] == ["head", "seed"]
+    assert next(iter(first.data.metrics)) == "accuracy"
+    (images,) = first.inputs.dataset_inputs
+    assert (images.dataset.name, images.dataset.digest) == ("digits 1:20", "abc")
+
+
+def test_descriptions(ledger, cell, finished):
+    asking = Ledger(ledger.uri, ledger.artifacts, lambda name: f"{name}: does it work?\nCost a lot")
+    record = finished(cell())
+    record.tag("mine")
+    asking.deliver([record])
+    (run,) = runs(ledger)
+    told = run.data.tags["mlflow.note.content"]
+    assert "Suite **mine**: does it work?" in told and "Cost" not in told
+    assert f"replay {record.key}" in told and "at commit abc-dirty" in told
+    experiment = client(ledger).get_experiment_by_name(EXPERIMENT)
+    assert "one head on one data set" in experiment.tags["mlflow.note.content"]
+    record.tag("other")
+    assert asking.deliver([record]) == 0
+    (run,) = runs(ledger)
+    assert "Suite **other**" in run.data.tags["mlflow.note.content"]
+
+
+def test_what_people_wrote_stays(ledger, cell, finished):
     record = finished(cell())
     ledger.deliver([record])
-    run = ledger.read()["run_id"][0]
-    moved = ledger.series(run, "head/moved")
-    assert list(moved["step"]) == [0, 30, 60]
-    assert list(moved["value"]) == [0.0, 30 / 7, 60 / 7]
-    # the last stage has nothing to train: all that is known of its epochs is that there are none
-    assert describe(cell())["stage_epochs"] == 0 and describe(cell())["epochs"] == 30
-    assert list(moved["epoch"]) == [at / 60 for at in (0, 30, 60)]
-    loss = ledger.series(run, "train/loss")
-    assert list(loss["epoch"]) == [row["epoch"] for row in record.curves()]
-    assert ledger.series(run, "head/nothing").empty
-    arrays = ledger.arrays(run)
-    assert set(arrays) == set(record.arrays())
-    for name, value in record.arrays().items():
-        assert (arrays[name] == value).all()
+    (run,) = runs(ledger)
+    own = client(ledger)
+    own.set_tag(run.info.run_id, "mlflow.note.content", "look at this one")
+    own.set_experiment_tag(run.info.experiment_id, "mlflow.note.content", "ours")
+    record.tag("other")
+    ledger.deliver([record])
+    (run,) = runs(ledger)
+    assert run.data.tags["mlflow.note.content"] == "look at this one"
+    assert list(ledger.read("other")["key"]) == [record.key]
+    assert own.get_experiment_by_name(EXPERIMENT).tags["mlflow.note.content"] == "ours"
+
+
+def test_a_run_of_an_older_form_is_read_and_is_completed(ledger, cell, finished, monkeypatch):
+    """As version 0.1 left them: sizes, key and label as bare parameters, fewer files, no note."""
+    record = finished(cell())
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "_sizes", lambda result: dict(result["size"]))
+        patch.setattr(delivery, "FORM", "1")
+        patch.setattr(delivery, "files", lambda *of: {"result.json": b"{}"})
+        ledger.deliver([record])
+    (run,) = runs(ledger)
+    own = client(ledger)
+    for name in ("benchmark.label", "mlflow.note.content", "benchmark.form"):
+        own.delete_tag(run.info.run_id, name)
+    own.log_param(run.info.run_id, "label", cell().label)
+    before = ledger.read()
+    assert list(before["label"]) == [cell().label] and list(before["flops"]) == [10**10]
+    assert ledger.deliver([record]) == 1
+    pd.testing.assert_frame_equal(ledger.read(), before)  # the same run, its id included
+    names = {each.path for each in own.list_artifacts(run.info.run_id)}
+    assert {"curves.csv", "readings.csv", "cell.json"} < names
+    (run,) = runs(ledger)
+    assert cell().method in run.data.tags["mlflow.note.content"]
+    assert ledger.deliver([record]) == 0
 
 
 def test_a_cell_that_is_given_up_may_still_be_trained(ledger, cell, finished):
@@ -140,7 +191,7 @@ def test_more_records_than_single_questions(ledger, cell, finished, monkeypatch)
     found = [finished(cell(seed)) for seed in range(3)]
     assert ledger.deliver(found[:1]) == 1
     few = module._known
-    monkeypatch.setattr(module, "_known", lambda own, where, keys: few(own, where, keys * 21))
+    monkeypatch.setattr(module, "_known", lambda store, keys: few(store, keys * 21))
     assert ledger.deliver(found) == 2
     assert ledger.deliver(found) == 0
     assert len(runs(ledger)) == 3
@@ -175,7 +226,7 @@ def test_half_delivered_runs_are_not_read_and_are_finished_later(
 
         def enter(self):
             own = real(self)
-            own.log_dict = None  # the connection ends in the middle
+            own.log_artifacts = None  # the connection ends in the middle
             return own
 
         patch.setattr(module._asking, "__enter__", enter)
@@ -195,11 +246,11 @@ def test_the_commit_comes_last(ledger, cell, finished, monkeypatch):
 
     def enter(self):
         own = real(self)
-        for name in ("log_batch", "log_dict", "set_tag", "set_terminated"):
+        for name in ("log_batch", "log_artifacts", "set_tag", "set_terminated"):
             call = getattr(own, name)
 
             def noted(*args, call=call, name=name, **named):
-                calls.append((name, args[1] if name == "set_tag" else ""))
+                calls.append((name, [tag.key for tag in named.get("tags", ())]))
                 return call(*args, **named)
 
             setattr(own, name, noted)
@@ -207,8 +258,8 @@ def test_the_commit_comes_last(ledger, cell, finished, monkeypatch):
 
     monkeypatch.setattr(module._asking, "__enter__", enter)
     ledger.deliver([finished(cell())])
-    assert calls[-1] == ("set_tag", "benchmark.committed")
-    assert [name for _, name in calls].count("benchmark.committed") == 1
+    assert calls[-1] == ("log_batch", ["benchmark.committed"])
+    assert sum("benchmark.committed" in tags for _, tags in calls) == 1
 
 
 def test_suites_are_tags(ledger, cell, finished):
@@ -379,38 +430,6 @@ def test_the_usual_address(tmp_path, monkeypatch):
     assert module.default_uri(tmp_path) == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
     assert module.default_uri(tmp_path) == "http://elsewhere"
-
-
-# cells for people
-
-
-def test_describe(cell):
-    one = cell()
-    facts = describe(one)
-    assert facts["head"] == "psc cosine=True > ncm" and facts["seed"] == "0"
-    assert facts["data"] == "digits" and facts["ratio"] == 20.0
-    assert describe(replace(one, stages=one.stages[:1]))["head"] == "psc cosine=True"
-
-
-def test_two_pipes_of_several_widths_have_two_names(cell):
-    def pipe(first, last):
-        one = cell()
-        stages = (
-            replace(one.stages[0], hyper=freeze({"dim": first})),
-            Stage("etf", freeze({"dim": last, "dim_scale": 2}), frozen=True),
-        )
-        return describe(replace(one, stages=stages))["head"]
-
-    assert pipe(10, 100) == "psc dim=10 > etf dim_scale=2"
-    assert pipe(10, 100) != pipe(20, 100)
-
-
-def test_data_has_columns_of_its_own_for_profile_and_groups(cell):
-    one = cell()
-    data = {**dict(one.data), "profile": "step", "groups": "dl2pa_index", "validation": 0.1}
-    facts = describe(replace(one, data=freeze(data)))
-    assert facts["data"] == "digits validation=0.1"
-    assert (facts["profile"], facts["group_rule"]) == ("step", "dl2pa_index")
 
 
 def test_the_ledger_needs_no_torch_and_mlflow_only_when_asked():

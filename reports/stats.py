@@ -15,6 +15,8 @@ import numpy as np
 from pandas import DataFrame, Series
 from scipy import stats
 
+from reports.trace import keys_of
+
 LEVEL = 0.95
 """Of the intervals; 0.95, the convention of the field's error bars."""
 
@@ -45,19 +47,29 @@ def summary(runs: DataFrame, by: Sequence[str], metric: str = "accuracy") -> Dat
     """One row per combination of `by`, over its seeds.
 
     runs: tidy frame. by: columns to group by. metric: the column to summarise, fractions in [0, 1].
-    Returns by + cells (planned), n (with a value), n_diverged, n_failed, mean, sd, low, high.
+    Returns by + cells (planned), n (with a value), n_diverged, n_failed, mean, sd, low, high,
+    bound, and the keys of the cells, where the frame has a column key.
+    bound: the mean if every lost seed had scored zero, below which it cannot be; NaN where none is
+    lost. It holds for fractions in [0, 1] and whatever else cannot be negative.
     A metric that a finished cell does not have (an empty group of classes) leaves n below cells.
     """
     rows = []
     for key, part in runs.groupby(list(by), sort=True):
-        values = part.loc[part["state"] == "done", metric].dropna().to_numpy()
+        state, found = part["state"].to_numpy(), part[metric].to_numpy(dtype=float)
+        done = state == "done"
+        values = found[done & ~np.isnan(found)]
         low, high = interval(values)
+        diverged, failed = (int((state == name).sum()) for name in ("diverged", "failed"))
+        lost = diverged + failed
+        # where seeds finished without the metric, its value is not low: it does not exist
+        bounded = lost > 0 and (len(values) > 0 or not done.any())
         rows.append(
             dict(zip(by, key, strict=True))
             | {"cells": len(part), "n": len(values)}
-            | {"n_diverged": int((part["state"] == "diverged").sum())}
-            | {"n_failed": int((part["state"] == "failed").sum())}
+            | {"n_diverged": diverged, "n_failed": failed}
             | {"mean": mean(values), "sd": sd(values), "low": low, "high": high}
+            | {"bound": float(values.sum()) / (len(values) + lost) if bounded else math.nan}
+            | ({"keys": keys_of(part)} if "key" in part else {})
         )
     return DataFrame(rows)
 

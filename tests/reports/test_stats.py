@@ -41,6 +41,18 @@ def test_summary_counts_lost_seeds_and_averages_the_others(make_runs, lose_cells
     row = summary(tidy(runs), ["head", "ratio"]).iloc[0]
     assert (row["cells"], row["n"], row["n_diverged"], row["n_failed"]) == (5, 3, 1, 1)
     assert row["mean"] == pytest.approx(0.62) and row["sd"] == pytest.approx(0.01)
+    assert row["bound"] == pytest.approx((0.61 + 0.62 + 0.63) / 5)
+    assert row["keys"].split() == sorted(runs["key"])
+
+
+def test_the_bound_of_nothing_lost_and_of_everything_lost(make_runs, lose_cells):
+    runs = make_runs(heads=["psc"], ratios=[100], seeds=2)
+    assert math.isnan(summary(tidy(runs), ["head"])["bound"].item())
+    gone = summary(tidy(lose_cells(runs, runs["seed"] != "")), ["head"])
+    assert gone["bound"].item() == 0 and math.isnan(gone["mean"].item())
+    # a group without classes has no accuracy, so a lost seed bounds nothing
+    half = lose_cells(runs.assign(few=math.nan), runs["seed"] == "0")
+    assert math.isnan(summary(tidy(half), ["head"], "few")["bound"].item())
 
 
 def test_summary_of_an_empty_group(make_runs):

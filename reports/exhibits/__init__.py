@@ -1,7 +1,7 @@
 """One function per table or figure: tidy frame of one setting -> Exhibit."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from matplotlib.figure import Figure
 from pandas import DataFrame
@@ -18,12 +18,14 @@ class Exhibit:
     look     one sentence saying what to look for
     table    display strings, per cent, as they are printed; None for a figure
     latex    the table as a fragment to input after booktabs and graphicx; None for a figure
-    csv      the same numbers as plain CSV, fractions in [0, 1]
+    csv      the same numbers as plain CSV, fractions in [0, 1]: `id` first, the cells' `keys` last
     figure   the figure; None for a table
     caption  protocol, number of seeds, what ± and the marks mean; plain text
     marks    same shape as table: '', 'bold' or 'underline' for the first word of a cell
     block    column of the table whose values part it into blocks of rows
     cost     shows what belongs to the machine, so that it differs where cells are trained again
+    percent  columns of the csv that print has in per cent -> with how many decimals
+    ids      same shape as table: the id of the row of the csv that each cell shows, '' for none
     """
 
     name: str
@@ -37,6 +39,8 @@ class Exhibit:
     marks: DataFrame | None = None
     block: str = "ratio"
     cost: bool = False
+    percent: Mapping[str, int] = field(default_factory=dict)
+    ids: DataFrame | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 
-from reports import ink, stats, style
+from reports import ink, stats, style, trace
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, numbered
 from reports.exhibits.curves import LEGEND, canvas, draw, finish
@@ -211,8 +211,10 @@ def _gaps(part: DataFrame) -> DataFrame:
     )
     if not {"dl2pa", FIXED} <= set(done.columns):
         return DataFrame()
-    gap = (done["dl2pa"] - done[FIXED]).dropna().rename("accuracy").reset_index()
-    return stats.summary(gap.assign(state="done", head="gap"), ["head", "dim"])
+    gap = (done["dl2pa"] - done[FIXED]).dropna().rename("accuracy")
+    keys = part.groupby(["dim", "seed"])["key"].agg(" ".join)
+    pairs = gap.to_frame().join(keys).reset_index()
+    return stats.summary(pairs.assign(state="done", head="gap"), ["head", "dim"])
 
 
 def _histories(part: DataFrame, evidence: Evidence) -> DataFrame:
@@ -222,7 +224,8 @@ def _histories(part: DataFrame, evidence: Evidence) -> DataFrame:
         series = evidence.series(cell["key"], "head/moved")
         # before the first refresh, after one epoch, nothing can have moved
         series = series[series["epoch"] > 1]
-        rows.append(series.assign(dim=cell["dim"], accuracy=series["value"], state="done"))
+        facts = {"dim": cell["dim"], "state": "done", "key": cell["key"]}
+        rows.append(series.assign(accuracy=series["value"], **facts))
     long = pd.concat(rows, ignore_index=True) if rows else DataFrame()
     return long if long.empty else stats.summary(long, ["dim", "step", "epoch"])
 
@@ -290,8 +293,14 @@ def _exhibit(
         f"{ink.LOST} a seed diverged or failed; the mean is over the others."
         if (long["n_diverged"] + long["n_failed"]).any()
         else "",
+        ink.bounds(long),
     )
-    plain = long.rename(columns={"n_diverged": "diverged", "n_failed": "failed"})
-    csv = str(plain.to_csv(index=False, lineterminator="\n"))
+    by = ["head", "dim", "updates_per_epoch", "uniformity", "step"]
+    named = trace.identified(long, [column for column in by if column in long])
+    metric = "head/moved" if "step" in named else "accuracy"
+    csv = trace.csv(named.assign(metric=metric))
     name = slug("dl2pa", "figure", number, setting.data, setting.backbone, setting.recipe)
-    return Exhibit(name, f"Figure {number}: {title}", look, None, None, csv, figure, caption)
+    return Exhibit(
+        *(name, f"Figure {number}: {title}", look, None, None, csv, figure, caption),
+        percent=dict.fromkeys(ink.SPREAD, 1),
+    )

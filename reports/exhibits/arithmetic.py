@@ -11,7 +11,7 @@ from functools import partial
 
 from pandas import DataFrame, Series
 
-from reports import ink, latex
+from reports import ink, latex, trace
 from reports.counts import GROUPS, sizes, weighted
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, Item
@@ -87,7 +87,10 @@ def _exhibits(
         "Off: further from the printed total than its digits and those of the groups can hide.",
         f"{found['off'].sum()} of {len(found)} rows are off.",
     )
-    plain = found.drop(columns=[name for name in found if name.endswith("_text")])
+    plain = found.drop(columns=[name for name in found if name.endswith("_text")]).round(9)
+    named = trace.identified(plain, PLACE)
+    ids = DataFrame({name: named["id"] for name in shown})
+    ids[["table", "method", "verdict"]] = ""
     return [
         Exhibit(
             name=name,
@@ -95,11 +98,13 @@ def _exhibits(
             look="Look at the rows that are off: no single run can have given all four numbers.",
             table=shown,
             latex=latex.fragment(shown, marks, caption, name, block="table"),
-            csv=str(plain.round(9).to_csv(index=False, lineterminator="\n")),
+            csv=trace.csv(named),
             figure=None,
             caption=caption,
             marks=marks,
             block="table",
+            percent=dict.fromkeys((*GROUPS, "all", "sum", "gap", "slack"), 2),
+            ids=ids,
         )
     ]
 

@@ -26,7 +26,7 @@ from functools import partial
 
 from pandas import DataFrame, Series
 
-from reports import ink, latex, stats
+from reports import ink, latex, stats, trace
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, Item
 from reports.exhibits.arithmetic import noted
@@ -57,9 +57,20 @@ LONG = [
     *("table", "role", "method", "features", "dataset", "ratio", "dim", "network", "metric"),
     *("published", "published_sd", "corrected", "source", "error"),
     *("head", "our_dim", "data", "backbone", "recipe", "epochs", "largest"),
-    *("parameters", "n", "diverged", "failed", "mean", "sd", "low", "high", *ASIDE),
-    *("difference", "difference_low", "difference_high", "verdict"),
+    *("parameters", "cells", "n", "diverged", "failed", *ink.SPREAD, *ASIDE),
+    *("difference", "difference_low", "difference_high", "verdict", "keys"),
 ]
+
+PERCENT = dict.fromkeys(
+    (
+        *("published", "published_sd", "corrected", *ink.SPREAD, *ASIDE),
+        *("difference", "difference_low", "difference_high"),
+    ),
+    2,
+)
+
+PLACE = ["method", "features", "dataset", "ratio", "dim", "network", "metric"]
+"""Columns of LONG that say which number of print a row is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +331,7 @@ def _exhibit(
     here = found[found["deviation"] == deviation]
     lines = _lines(table, rows, here, deviation)
     name = slug(paper, "table", table.number, *([deviation] if deviation else []))
-    shown = _wide(table, rows, lines)
+    shown, ids = _wide(table, rows, lines)
     title = f"Table {table.number}: {table.what}"
     if deviation:
         title += f" ({deviation})"
@@ -333,11 +344,13 @@ def _exhibit(
         look=table.look,
         table=shown,
         latex=latex.fragment(shown, marks, caption, name, block=block),
-        csv=str(lines[LONG].to_csv(index=False, lineterminator="\n")),
+        csv=trace.csv(lines[["id", *LONG]]),
         figure=None,
         caption=caption,
         marks=marks,
         block=block,
+        percent=PERCENT if (rows["metric"] == "accuracy").any() else {},
+        ids=ids,
     )
 
 
@@ -356,7 +369,7 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
         mine = here[here["place"] == place]
         mine = mine.sort_values(["rank", *GROUP], kind="stable")
         if mine.empty:
-            lines.append(print_ | {"role": "answer", "n": 0, "verdict": "not run"})
+            lines.append(print_ | {"role": "answer", "n": 0, "verdict": "not run", "keys": ""})
         for nth, (_, ours) in enumerate(mine.iterrows()):
             reason = ", ".join(each for each in (deviation, ours["because"]) if each)
             unsure = ours["head"].split(" ")[0] in table.unsure
@@ -365,35 +378,47 @@ def _lines(table: Table, rows: DataFrame, here: DataFrame, deviation: str) -> Da
                 print_
                 | {name: ours[name] for name in ("head", "data", "backbone", "recipe", "epochs")}
                 | {name: ours[name] for name in ("largest", "n", "mean", "sd", "low", "high")}
+                | {"bound": ours["bound"] if measure(row) in SHARES else math.nan}
                 | {"diverged": ours["n_diverged"], "failed": ours["n_failed"]}
                 | {"our_dim": ours["dim"], "parameters": ours["parameters"]}
                 | {name: ours[name] for name in ASIDE}
                 | {"difference": ours["mean"] - row["truth"]}
                 | {"difference_low": low, "difference_high": high}
                 | {"role": "variant" if nth else "answer", "cells": ours["cells"]}
-                | {"because": ours["because"]}
+                | {"because": ours["because"], "keys": ours["keys"]}
+                | {"as": _as(ours) if nth else ""}
                 | {"verdict": verdict(row, ours, reason, unsure)}
             )
-    columns = [*LONG, "place", "cells", "because"]
-    long = DataFrame(lines, columns=columns)
+    long = DataFrame(lines, columns=[*LONG, "place", "because", "as"])
+    long = trace.identified(long, [*PLACE, "as"])
     wholes = ("dim", "our_dim", "epochs", "largest", "n", "diverged", "failed", "cells")
     for name in (*wholes, "parameters"):
         long[name] = long[name].astype("Int64")
-    for name in ("mean", "sd", "low", "high", *ASIDE, "published", "published_sd"):
+    for name in (*ink.SPREAD, *ASIDE, "published", "published_sd"):
         long[name] = long[name].astype("float64").round(9)
     for name in ("difference", "difference_low", "difference_high", "corrected"):
         long[name] = long[name].astype("float64").round(9)
     return long
 
 
-def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> DataFrame:
-    """Close to print: for each of its rows what was printed, what we found, and the difference."""
+def _as(ours: Series) -> str:
+    """What tells a variant from the answer and from other variants, for its id."""
+    return " ".join(str(ours[name]) for name in ("head", "data", "backbone", "recipe"))
+
+
+def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Close to print: for each of its rows what was printed, what we found, and the difference.
+
+    Returns the table, and in the same shape the ids of the lines that its numbers stand in.
+    """
     named = [name for name in ("method", *table.rows) if name != table.column]
     keys = ["dataset", *named]
     across = rows if table.column in IN_PRINT else rows.sort_values(table.column)
     several = table.column != "backbone" and lines["backbone"].nunique() > 1
     columns = list(dict.fromkeys(_column(table, row) for _, row in across.iterrows()))
     out: list[list[str]] = []
+    ids: list[list[str]] = []
+    printed = lines[lines["role"] == "answer"].set_index("place")["id"]
     sets = [*dict.fromkeys(rows["dataset"])]
     groups = rows.groupby(keys, sort=False, dropna=False)
     for key, part in sorted(groups, key=lambda group: sets.index(group[0][0])):
@@ -402,7 +427,8 @@ def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> DataFrame:
         ours = mine[mine["role"] == "answer"]
         apart = "; ".join(dict.fromkeys(filter(None, part["apart"])))
         texts = {at[place]: _printed(row) for place, row in part.iterrows()}
-        blocks = [(f"print ({apart})" if apart else "print", texts)]
+        places = {at[place]: printed[place] for place in part.index}
+        blocks = [(f"print ({apart})" if apart else "print", texts, places)]
         for network, some in ours.groupby("backbone", sort=False) if several else [("", ours)]:
             blocks += _ours(f"here, {network}" if several else "here", some, at)
         others = mine[mine["role"] == "variant"]
@@ -411,30 +437,39 @@ def _wide(table: Table, rows: DataFrame, lines: DataFrame) -> DataFrame:
         for name, variant in others.groupby([*other, "nth"], sort=False):
             blocks += _ours(f"here, as {_short(name, ours)}", variant, at)
         words = [text if isinstance(text, str) else ink.number(text) for text in key]
-        for nth, (what, texts) in enumerate(blocks):
+        for nth, (what, texts, places) in enumerate(blocks):
             head = words if nth == 0 else [words[0], *[""] * (len(words) - 1)]
             out.append([*head, what, *(texts.get(column, "") for column in columns)])
+            mine = [places[column] if column in texts else "" for column in columns]
+            ids.append([*[""] * (len(words) + 1), *mine])
     names = ["data", *("d" if name == "dim" else name for name in named)]
-    wide = DataFrame(out, columns=[*names, "value", *columns], dtype=object)
-    return wide.drop(columns="data") if wide["data"].nunique() == 1 else wide
+    names += ["value", *columns]
+    wide, marked = (DataFrame(part, columns=names, dtype=object) for part in (out, ids))
+    alone = ["data"] if wide["data"].nunique() == 1 else []
+    return wide.drop(columns=alone), marked.drop(columns=alone)
 
 
-def _ours(what: str, lines: DataFrame, at: Mapping[int, str]) -> list[tuple[str, dict[str, str]]]:
+Row = tuple[str, dict[str, str], dict[str, str]]
+"""Of print: what it shows, its texts and the ids of their lines, by column."""
+
+
+def _ours(what: str, lines: DataFrame, at: Mapping[int, str]) -> list[Row]:
     """Rows of print for some of our groups: means, those of ASIDE where known, differences."""
     if lines.empty:
         return []
     spots = [at[place] for place in lines["place"]]
     means = dict(zip(spots, [_mean(line) for _, line in lines.iterrows()], strict=True))
     gaps = dict(zip(spots, [_gap(line) for _, line in lines.iterrows()], strict=True))
-    rows = [(what, means)]
+    ids = dict(zip(spots, lines["id"], strict=True))
+    rows = [(what, means, ids)]
     for name, (_, title) in ASIDE.items():
         known = {
             spot: f"{100 * line[name]:.2f}"
             for spot, (_, line) in zip(spots, lines.iterrows(), strict=True)
             if not math.isnan(line[name])
         }
-        rows += [(title, known)] if known else []
-    return [*rows, ("difference", gaps)]
+        rows += [(title, known, ids)] if known else []
+    return [*rows, ("difference", gaps, ids)]
 
 
 def _short(name: tuple[str, ...], ours: DataFrame) -> str:

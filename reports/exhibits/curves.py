@@ -10,24 +10,28 @@ from matplotlib.lines import Line2D
 from pandas import DataFrame
 
 from reports import ink, style
+from reports.evidence import Evidence
 from reports.exhibits import Exhibit
-from reports.exhibits.table import csv, measured
+from reports.exhibits.table import PERCENT, csv, measured
 from reports.frames import Setting, single
 
 LEGEND = "outside right upper"  # beside the axes: a legend never lies on data
 INTERVALS = "Points are means over seeds; bars are 95 % t intervals of the mean"
 
 
-def accuracy_against_ratio(runs: DataFrame, name: str = "against-ratio") -> Exhibit | None:
+def accuracy_against_ratio(
+    runs: DataFrame, name: str, evidence: Evidence | None = None
+) -> list[Exhibit]:
     """Accuracy of every head and embedding length as the imbalance grows.
 
-    runs: tidy frame of one setting. name: of the files. With one ratio only, the heads stand in
-    rows instead; None if no cell has an accuracy. Raises ValueError for several settings.
+    runs: tidy frame of one setting. name: begins that of the files. With one ratio only, the heads
+    stand in rows instead; nothing if no cell has an accuracy. Raises ValueError for several
+    settings.
     """
     setting = single(runs)
     long = measured(runs, ["accuracy"], place=["ratio"])
     if long["mean"].isna().all():
-        return None
+        return []
     alone = long["ratio"].nunique() == 1
     with matplotlib.rc_context(style.SETTINGS):
         figure = _rows(long) if alone else _ratios(long)
@@ -37,32 +41,38 @@ def accuracy_against_ratio(runs: DataFrame, name: str = "against-ratio") -> Exhi
         if alone
         else "Look for curves that fall less steeply to the right: they bear imbalance better."
     )
-    return _exhibit(name, f"Accuracy on {setting.data} against imbalance", look, long, figure)
+    title = f"Accuracy on {setting.data} against imbalance"
+    return [_exhibit(f"{name}-against-ratio", title, look, setting, long, figure)]
 
 
-def accuracy_against_dim(runs: DataFrame, name: str = "against-dim") -> Exhibit | None:
+def accuracy_against_dim(
+    runs: DataFrame, name: str, evidence: Evidence | None = None
+) -> list[Exhibit]:
     """Accuracy of every head as its embedding gets longer, one panel per ratio.
 
-    runs: tidy frame of one setting. name: of the files. None if all cells share one embedding
-    length or none has an accuracy. Raises ValueError for several settings.
+    runs: tidy frame of one setting. name: begins that of the files. Nothing if all cells share one
+    embedding length or none has an accuracy. Raises ValueError for several settings.
     """
     setting = single(runs)
     long = measured(runs, ["accuracy"], place=["ratio"])
     if long["mean"].isna().all() or long["dim"].nunique() == 1:
-        return None
+        return []
     with matplotlib.rc_context(style.SETTINGS):
         figure = _dims(long)
         _entitle(figure, "Accuracy against embedding length", setting)
     look = "Look for curves that stay high to the left: those heads need few dimensions."
     title = f"Accuracy on {setting.data} against embedding length"
-    return _exhibit(name, title, look, long, figure)
+    return [_exhibit(f"{name}-against-dim", title, look, setting, long, figure)]
 
 
-def _exhibit(name: str, title: str, look: str, long: DataFrame, figure: Figure) -> Exhibit:
+def _exhibit(
+    name: str, title: str, look: str, setting: Setting, long: DataFrame, figure: Figure
+) -> Exhibit:
     n = ink.same_n(long)
     gone = long[long["n"] == 0]
     caption = ink.join(
         f"{title}.",
+        ink.protocol(setting),
         "Points are single seeds (n = 1): no interval can be stated."
         if n == 1
         else f"{INTERVALS}, n = {n} seeds."
@@ -71,13 +81,17 @@ def _exhibit(name: str, title: str, look: str, long: DataFrame, figure: Figure) 
         f"{ink.LOST} a seed diverged or failed; the mean is over the others."
         if (long["n_diverged"] + long["n_failed"]).any()
         else "",
+        ink.bounds(long),
         "Without a finished seed, hence without a point: "
         + ", ".join(f"{_name(r)} at {ink.ratio(r['ratio'])}" for _, r in gone.iterrows())
         + "."
         if len(gone)
         else "",
     )
-    return Exhibit(name, title, look, None, None, csv(long), figure, caption)
+    return Exhibit(
+        *(name, title, look, None, None, csv(long), figure, caption),
+        percent=PERCENT,
+    )
 
 
 def _ratios(long: DataFrame) -> Figure:

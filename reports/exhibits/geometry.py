@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
-from reports import ink, stats, style
+from reports import ink, stats, style, trace
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit
 from reports.exhibits.curves import canvas, draw, finish
@@ -47,7 +47,7 @@ def average_angle(runs: DataFrame, printed: DataFrame, evidence: Evidence | None
     figure = _curves(long, 180 / np.pi, "Average pairwise angle (degrees)", top=180)
     return [
         _exhibit(
-            *("2a", f"Average pairwise angle of {CLASSES} points", long, figure),
+            *("2a", f"Average pairwise angle of {CLASSES} points", long, "angle_mean", figure),
             "Look at curves that lie on each other: by the average angle, points that spread and "
             "points that do not are equally good.",
             "The csv has radians.",
@@ -65,7 +65,7 @@ def smallest_distance(
     figure = _curves(long, 1, "1 − largest cosine", top=2)
     return [
         _exhibit(
-            *("2c", f"Smallest cosine distance of {CLASSES} points", long, figure),
+            *("2c", f"Smallest cosine distance of {CLASSES} points", long, "cosine_max", figure),
             "Look at the distance between the curves: the points of lowest energy are the ones "
             "that keep apart.",
             "A simplex, from d = 99 on, has 1.0101; no set of 100 points has more.",
@@ -88,7 +88,8 @@ def sphere(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> li
         if len(mine):
             vectors = evidence.arrays(mine.iloc[0]["key"]).get("class_vectors")
             if vectors is not None:
-                drawn[name] = _neighbours(np.asarray(vectors, dtype=np.float64))
+                found = _neighbours(np.asarray(vectors, dtype=np.float64))
+                drawn[name] = found.assign(keys=mine.iloc[0]["key"])
     if not drawn:
         return []
     long = pd.concat([part.assign(set=name) for name, part in drawn.items()], ignore_index=True)
@@ -115,7 +116,7 @@ def sphere(runs: DataFrame, printed: DataFrame, evidence: Evidence | None) -> li
             look="Look for dark points: they have a neighbour closer than need be.",
             table=None,
             latex=None,
-            csv=str(long.round(9).to_csv(index=False, lineterminator="\n")),
+            csv=trace.csv(trace.identified(long.round(9), ["set", "point"])),
             figure=figure,
             caption=caption,
         )
@@ -130,7 +131,7 @@ def cosine_spread(runs: DataFrame, printed: DataFrame, evidence: Evidence | None
     parts = [_sets(cells, FRAMES, name) for name in measures]
     if parts[0].empty:
         return []
-    long = parts[0][["set", "head", "dim", "n", "n_diverged", "n_failed"]].copy()
+    long = parts[0][["set", "head", "dim", "n", "n_diverged", "n_failed", "keys"]].copy()
     for name, part in zip(measures, parts, strict=True):
         long[name] = part["mean"]
     with matplotlib.rc_context(style.SETTINGS):
@@ -147,10 +148,11 @@ def cosine_spread(runs: DataFrame, printed: DataFrame, evidence: Evidence | None
         axis.set_xlabel(f"Cosine of two of {CLASSES} points, d = {CLASSES}")
     return [
         _exhibit(
-            *("3a", f"Spread of pairwise cosines at d = c = {CLASSES}", long, figure),
+            *("3a", f"Spread of pairwise cosines at d = c = {CLASSES}", long, "", figure),
             "Look for a bar that shrinks to a point at -0.0101: that is the simplex, where every "
             "pair is equally far apart.",
-            "Thin line: smallest to largest cosine; thick: mean ± standard deviation over pairs.",
+            "Thin line: smallest to largest cosine; thick: mean ± standard deviation over the "
+            "pairs of one set of points.",
         )
     ]
 
@@ -182,7 +184,7 @@ def assignment_time(
         axis.set_ylabel("One assignment (seconds, log scale)")
         figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper")
     exhibit = _exhibit(
-        *("3c", "Time of one assignment", long, figure),
+        *("3c", "Time of one assignment", long, "assignment_seconds", figure),
         "Look how steeply the time grows: the assignment costs the cube of the classes at worst, "
         "and is done once an epoch.",
         "Wall time of one refresh, mean over the refreshes of a cell: it belongs to the machine "
@@ -205,8 +207,8 @@ def _sets(runs: DataFrame, sets: dict[str, tuple[str, str]], metric: str) -> Dat
     for name, (pattern, head) in sets.items():
         mine = cells[that(cells["head"], partial(fits, pattern=pattern))]
         if mine[metric].notna().any():
-            parts.append(stats.summary(mine.assign(head=head, set=name), ["set", "dim"], metric))
-            parts[-1]["head"] = head
+            found = stats.summary(mine.assign(head=head, set=name), ["set", "dim"], metric)
+            parts.append(found.assign(head=head))
     return pd.concat(parts, ignore_index=True) if parts else DataFrame()
 
 
@@ -234,7 +236,7 @@ def _neighbours(points: np.ndarray) -> DataFrame:
     np.fill_diagonal(cosines, -1)
     nearest = np.degrees(np.arccos(np.clip(cosines.max(1), -1, 1)))
     x, y, z = points.T
-    return DataFrame({"x": x, "y": y, "z": z, "nearest": nearest})
+    return DataFrame({"point": range(len(points)), "x": x, "y": y, "z": z, "nearest": nearest})
 
 
 def _disc(axis: Axes, part: DataFrame, sign: int, norm: Normalize) -> object:
@@ -257,11 +259,13 @@ def _exhibit(
     number: str,
     title: str,
     long: DataFrame,
+    metric: str,
     figure: Figure,
     look: str,
     more: str = "",
     cost: bool = False,
 ) -> Exhibit:
+    """metric: the column of the frame that was summarised, '' where the csv's columns say it."""
     counts = sorted(set(long.loc[long["n"] > 0, "n"]))
     n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     with matplotlib.rc_context(style.SETTINGS):
@@ -269,17 +273,22 @@ def _exhibit(
         figure.suptitle(heading, x=0.01, ha="left", fontsize=10)
     caption = ink.join(
         f"Figure {number}: {title}.",
+        "Assignments on the machine at hand, no image is seen."
+        if cost
+        else "Points as they are made, before any training; no image is seen.",
         f"Means over seeds, n = {n}; bars are 95 % t intervals, none for a single seed.",
         more,
     )
-    plain = long.rename(columns={"n_diverged": "diverged", "n_failed": "failed"})
+    plain = long.drop(columns="bound", errors="ignore").round(9)  # cosines may be negative
+    plain = plain.assign(metric=metric) if metric else plain
+    by = [name for name in ("set", "dim", "classes") if name in plain]
     return Exhibit(
         name=f"dl2pa-figure-{number}",
         title=f"Figure {number}: {title}",
         look=look,
         table=None,
         latex=None,
-        csv=str(plain.round(9).to_csv(index=False, lineterminator="\n")),
+        csv=trace.csv(trace.identified(plain, by)),
         figure=figure,
         caption=caption,
         cost=cost,

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 from scipy.stats import spearmanr
 
-from reports import ink, stats, style
+from reports import ink, stats, style, trace
 from reports.counts import CANONICAL, class_counts, group
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, numbered
@@ -149,18 +149,19 @@ def _norms(part: DataFrame, evidence: Evidence, counts: tuple[int, ...]) -> Data
     """Mean norm of each class over seeds, for each set of vectors that was kept."""
     rows = []
     for name, pattern in VECTORS.items():
-        kept = []
+        kept, keys = [], []
         cells = _cells(part, pattern)
         for key in cells["key"]:
             vectors = evidence.arrays(key).get("class_vectors")
             if vectors is not None and len(vectors) == len(counts):
                 kept.append(np.linalg.norm(np.asarray(vectors, dtype=np.float64), axis=1))
+                keys.append(key)
         for k, lengths in enumerate(np.transpose(kept) if kept else ()):
             low, high = stats.interval(lengths)
             rows.append(
                 {"set": name, "head": cells["head"].iloc[0], "class": k, "images": counts[k]}
                 | {"group": group(counts[k]), "n": len(lengths), "mean": stats.mean(lengths)}
-                | {"low": low, "high": high}
+                | {"low": low, "high": high, "keys": " ".join(sorted(keys))}
             )
     return DataFrame(rows)
 
@@ -179,13 +180,15 @@ def _histories(cells: DataFrame, evidence: Evidence) -> DataFrame:
     rows = []
     for measure in MEASURES:
         for pair in PAIRS:
-            parts = [evidence.series(key, f"head/{measure}_{pair}") for key in cells["key"]]
+            name = f"head/{measure}_{pair}"
+            parts = [evidence.series(key, name).assign(key=key) for key in cells["key"]]
             known = [part for part in parts if len(part)]
             for step, at in pd.concat(known).groupby("step") if known else ():
                 low, high = stats.interval(at["value"].to_numpy())
                 rows.append(
                     {"measure": measure, "pair": pair, "step": step, "n": len(at)}
                     | {"mean": stats.mean(at["value"].to_numpy()), "low": low, "high": high}
+                    | {"keys": trace.keys_of(at)}
                 )
     return DataFrame(rows)
 
@@ -256,6 +259,7 @@ def _exhibit(
         f"Means over seeds, {n}; bands are 95 % t intervals, none for a single seed.",
         *more,
     )
+    by = [name for name in ("set", "class", "measure", "pair", "step") if name in long]
     words = [str(cell[name]) for name in ("data", "backbone", "recipe")]
     words += [f"{cell['ratio']:g}", str(cell["dim"]), str(cell["largest"])]
     return Exhibit(
@@ -264,7 +268,7 @@ def _exhibit(
         look=look,
         table=None,
         latex=None,
-        csv=str(long.round(9).to_csv(index=False, lineterminator="\n")),
+        csv=trace.csv(trace.identified(long.round(9), by)),
         figure=figure,
         caption=caption,
     )

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,6 +10,7 @@ from pandas import DataFrame, Series
 
 from reports.exhibits.beside import Table, Where, answers, exhibits, verdict
 from reports.frames import tidy
+from reports.latex import contradictions
 from reports.stats import interval
 
 HEADS = {"PSC": ("psc", "psc cosine=True scale=1 *"), "Ours": ("dl2pa",), "Goto": ("goto *",)}
@@ -147,6 +149,21 @@ def test_the_exhibit_holds_the_numbers_of_the_frame(cells):
     assert "PSC by psc" in made.caption and "61.00 $\\pm$ 1.00" in made.latex
 
 
+def test_each_shown_number_has_the_id_of_its_line(cells):
+    runs = pd.concat([cells(), cells("psc cosine=True scale=1")])
+    made, long = one_exhibit(printed(row("62.1"), row("66.22", method="Ours")), runs)
+    assert contradictions(made) == []
+    answer, variant, missing = long["id"]
+    assert answer == "psc-cifar100-balanced-d10-accuracy" and variant.startswith(answer)
+    assert made.ids.iloc[:, -1].tolist() == [*[answer] * 3, *[variant] * 2, missing]
+    assert (made.ids.iloc[:, :-1] == "").all(axis=None)
+    for line, head in ((0, "psc"), (1, "psc cosine=True scale=1")):
+        assert long["keys"][line].split() == sorted(runs.loc[runs["head"] == head, "key"])
+    assert long["keys"].isna()[2] and made.percent["difference"] == 2
+    wrong = made.ids.replace({answer: missing})
+    assert contradictions(replace(made, ids=wrong))
+
+
 def test_another_protocol_is_another_exhibit(cells):
     short = cells(epochs=30, recipe="balanced_250 epochs=30", largest=100)
     made = exhibits("paper", TABLE, printed(row("62.1")), tidy(pd.concat([cells(), short])))
@@ -240,5 +257,6 @@ def test_diverged_seeds_are_counted(cells, lose_cells):
     runs = cells()
     made, long = one_exhibit(printed(row("62.1")), lose_cells(runs, runs["seed"] == "0"))
     assert long[["n", "diverged"]].values.tolist() == [[2, 1]]
+    assert long["bound"].tolist() == [pytest.approx((0.61 + 0.62) / 3)]
     assert made.table.iloc[1, -1] == "61.50 ± 0.71 (2/3†)"
     assert long["verdict"].tolist() == ["no verdict (2 of 3 seeds finished)"]

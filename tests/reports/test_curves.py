@@ -18,7 +18,7 @@ def bars(figure: Figure) -> int:
 
 
 def test_ratio_curves_have_labels_bars_and_an_outside_legend(full):
-    exhibit = accuracy_against_ratio(tidy(full))
+    (exhibit,) = accuracy_against_ratio(tidy(full), "x")
     (axis,) = exhibit.figure.axes
     assert "%" in axis.get_ylabel() and "ratio" in axis.get_xlabel()
     assert axis.get_legend() is None and len(exhibit.figure.legends) == 1
@@ -30,15 +30,15 @@ def test_ratio_curves_have_labels_bars_and_an_outside_legend(full):
 
 
 def test_one_seed_is_points_only(make_runs):
-    exhibit = accuracy_against_ratio(tidy(make_runs(seeds=1)))
+    (exhibit,) = accuracy_against_ratio(tidy(make_runs(seeds=1)), "x")
     assert bars(exhibit.figure) == 0 and "n = 1" in exhibit.caption
     assert {line.get_linestyle() for line in lines(exhibit.figure)} == {"None"}
-    assert accuracy_against_dim(tidy(make_runs(seeds=1))) is None
+    assert accuracy_against_dim(tidy(make_runs(seeds=1)), "x") == []
 
 
 @pytest.mark.parametrize("ratio", [1, 100])
 def test_one_ratio_puts_the_heads_in_rows(make_runs, ratio):
-    exhibit = accuracy_against_ratio(tidy(make_runs(ratios=[ratio])))
+    (exhibit,) = accuracy_against_ratio(tidy(make_runs(ratios=[ratio])), "x")
     (axis,) = exhibit.figure.axes
     assert axis.get_yticklabels()[0].get_text() == "psc, d = 128"
     assert "Accuracy" in axis.get_xlabel() and bars(exhibit.figure) == 5
@@ -46,7 +46,7 @@ def test_one_ratio_puts_the_heads_in_rows(make_runs, ratio):
 
 
 def test_dim_curves_have_a_panel_per_ratio(full):
-    exhibit = accuracy_against_dim(tidy(full))
+    (exhibit,) = accuracy_against_dim(tidy(full), "x")
     titles = [axis.get_title(loc="left") for axis in exhibit.figure.axes]
     assert titles == ["balanced", "1:10", "1:100"]
     assert len(exhibit.figure.legends[0].get_texts()) == 5
@@ -56,17 +56,18 @@ def test_dim_curves_have_a_panel_per_ratio(full):
 def test_a_head_that_never_finished_is_named_not_drawn(make_runs, lose_cells):
     runs = make_runs()
     runs = tidy(lose_cells(runs, (runs["head"] == "etf") & (runs["ratio"] == 100)))
-    assert "without a point: etf, d = 128 at 1:100." in accuracy_against_ratio(runs).caption
+    (exhibit,) = accuracy_against_ratio(runs, "x")
+    assert "without a point: etf, d = 128 at 1:100." in exhibit.caption
 
 
 def test_nothing_finished_is_no_figure(make_runs, lose_cells):
     runs = make_runs(dims=(50, 128))
     runs = tidy(lose_cells(runs, runs["seed"] != ""))
-    assert accuracy_against_ratio(runs) is None and accuracy_against_dim(runs) is None
+    assert accuracy_against_ratio(runs, "x") == [] == accuracy_against_dim(runs, "x")
 
 
 def test_names_that_matplotlib_would_read_are_drawn_as_they_are(make_runs):
-    exhibit = accuracy_against_ratio(tidy(make_runs(heads=["_hidden", "a$b$c"])))
+    (exhibit,) = accuracy_against_ratio(tidy(make_runs(heads=["_hidden", "a$b$c"])), "x")
     labels = [text.get_text() for text in exhibit.figure.legends[0].get_texts()]
     assert labels == [" _hidden, d = 128", r"a\$b\$c, d = 128"]
     style.png(exhibit.figure)

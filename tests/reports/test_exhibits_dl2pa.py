@@ -13,7 +13,7 @@ from pandas import DataFrame
 from pylatexenc.latexwalker import LatexWalker
 
 from benchmark.planning import suite
-from benchmark.records.ledger import describe
+from benchmark.records.describe import describe
 from reports import style
 from reports.build import build
 from reports.exhibits.beside import exhibits
@@ -33,7 +33,8 @@ class Fake:
     """Evidence: labels settle by halves every 40 steps, class vectors are random."""
 
     def series(self, key: str, name: str) -> DataFrame:
-        assert name == "head/moved"
+        if name != "head/moved":
+            return DataFrame(columns=["step", "epoch", "value"])
         step = np.arange(0, 400, 40)
         moved = np.where(step > 0, 0.5 ** (step / 40), 0.0)
         return DataFrame({"step": step, "epoch": step / 40, "value": moved})
@@ -167,6 +168,7 @@ def test_assignment_gap_is_paired(balanced):
     runs = runs[~runs["head"].str.contains("updates_per_epoch")]
     (exhibit,) = made("Figure 4a", runs)
     gap = csv(exhibit).set_index(["head", "dim"]).loc[("gap", 10)]
+    assert gap["keys"].split() == sorted(runs.loc[dynamic | fixed, "key"])
     low, high = interval([0.02, 0.03])
     assert gap[["mean", "low", "high"]].tolist() == pytest.approx([0.025, low, high])
 
@@ -207,10 +209,12 @@ def test_assignment_time_is_a_cost(points, tmp_path):
         folders[name] = {str(f.relative_to(tmp_path / name)): f.read_bytes() for f in files}
     moved = {name for name in folders["a"] if folders["a"][name] != folders["b"][name]}
     figure = {f"cost/dl2pa-figure-3c.{end}" for end in ("csv", "pdf", "png")}
-    assert moved == figure | {"cost.csv", "index.html", "manifest.json"}
+    assert moved == figure | {"cost/numbers.tex", "cost.csv", "index.html", "manifest.json"}
     pages = [folders[name]["index.html"].decode() for name in ("a", "b")]
     cost = re.compile(
-        r'<article id="[^"]*" class="cost">.*?</article>|<td class="cost".*?</td>', re.S
+        r'<article id="[^"]*" class="cost">.*?</article>|<td class="cost".*?</td>'
+        r'|<script [^>]*id="cost">.*?</script>',
+        re.S,
     )
     assert cost.sub("", pages[0]) == cost.sub("", pages[1])
     assert "assignment_seconds" in COST
@@ -223,7 +227,9 @@ def test_a_paper_is_built_in_its_order_and_what_lacks_is_named(
         monkeypatch.setattr(style, form, lambda figure: b"")
     runs = pd.concat([balanced, points], ignore_index=True)
     built = build(runs, tmp_path, {}, paper="dl2pa", evidence=Fake())
-    names = [re.match(r"(Table \d|Figure \w+)", each.title)[1] for each in built.exhibits]
+    *exhibits, claims = built.exhibits
+    assert claims.name == "dl2pa-claims"
+    names = [re.match(r"(Table \d|Figure \w+)", each.title)[1] for each in exhibits]
     order = [item.name for item in ITEMS]
     assert names == sorted(names, key=order.index)
     page = built.page.read_text()
@@ -234,6 +240,11 @@ def test_a_paper_is_built_in_its_order_and_what_lacks_is_named(
     assert {"Table 3", "Table 5"} & set(names) == set()
     assert len(set(each.name for each in built.exhibits)) == len(built.exhibits)
     for exhibit in built.exhibits:
+        rows = csv(exhibit)
+        assert rows.columns[0] == "id" and rows["id"].is_unique and rows.columns[-1] == "keys"
+        if exhibit is not claims:
+            assert (rows["keys"].notna() | (rows.get("verdict") == "not run")).all(), exhibit.name
+        assert set(" ".join(rows["keys"].dropna()).split()) <= set(runs["key"])
         if exhibit.latex:
             LatexWalker(exhibit.latex, tolerant_parsing=False).get_latex_nodes()
             assert exhibit.latex.isascii() and "?" not in exhibit.latex
@@ -247,7 +258,7 @@ def test_points_and_searches_stay_out_of_ordinary_tables(balanced, points, tmp_p
     search.loc[search.index[0], ["accuracy", "oracle"]] = math.nan
     runs = pd.concat([balanced, points, search], ignore_index=True)
     built = build(runs, tmp_path, {})
-    assert len(built.exhibits) == 3 and "sphere" not in str([e.title for e in built.exhibits])
+    assert len(built.leading) == 1 and "sphere" not in str([e.title for e in built.exhibits])
     assert any("2 cells of searches" in note for note in built.notes)
     assert any("points on the sphere" in note for note in built.notes)
     cells = pd.read_csv(tmp_path / "cells.csv")

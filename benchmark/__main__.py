@@ -130,6 +130,10 @@ def report(
         str | None,
         typer.Option(help="This paper's tables and figures, beside its printed numbers."),
     ] = None,
+    seeds: Annotated[
+        bool,
+        typer.Option("--seeds", help="How many seeds it takes to tell heads apart, and why."),
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder of the findings.")] = Path("findings"),
     files: Files = None,
     runs: Runs = Path("runs"),
@@ -145,7 +149,7 @@ def report(
     if trace is not None:
         command.trace(trace, out, runs, _console())
         return
-    command.report(suite, out, runs, tracking_uri, files or [], _console(), paper)
+    command.report(suite, out, runs, tracking_uri, files or [], _console(), paper, seeds)
 
 
 @app.command()
@@ -235,7 +239,10 @@ def merge(
 @app.command(name="list")
 def listing(
     what: Annotated[
-        str, typer.Argument(help="heads, datasets, backbones, recipes, suites or studies.")
+        str,
+        typer.Argument(
+            help="heads, datasets, backbones, recipes, suites, studies, exhibits or claims."
+        ),
     ],
 ) -> None:
     """Print a table of contents, with papers."""

@@ -12,6 +12,9 @@ from reports.frames import Setting
 NOTHING = "–"
 LOST = "†"
 
+SPREAD = ("mean", "sd", "low", "high", "bound")
+"""Columns of `stats.summary` in the unit of what is summarised."""
+
 
 def percent(share: float) -> str:
     """A fraction in [0, 1] as per cent with one decimal, without the sign; – for NaN."""
@@ -21,6 +24,21 @@ def percent(share: float) -> str:
 def number(value: float) -> str:
     """A number without needless digits; nothing for NaN."""
     return "" if math.isnan(value) else f"{value:g}"
+
+
+def written(value: float, decimals: int | None = None) -> str:
+    """A number of a CSV as it stands in print; – for NaN, and − for a sign.
+
+    decimals: it is a fraction, written in per cent with so many; None: it is not, and gets four
+    digits where it is not whole.
+    """
+    if math.isnan(value):
+        return NOTHING
+    if decimals is not None:
+        text = f"{100 * value:.{decimals}f}"
+    else:
+        text = f"{value:.0f}" if value % 1 == 0 else f"{value:.4g}"
+    return text.replace("-", "−")
 
 
 def ratio(value: float) -> str:
@@ -78,8 +96,28 @@ def lost(summary: DataFrame) -> str:
         return ""
     return (
         f"{LOST} finished/planned seeds: some diverged or failed; the mean is over the finished "
-        "ones, and such a cell is never marked as best."
-    )
+        "ones, and such a cell is never marked as best. " + bounds(summary)
+    ).strip()
+
+
+def bounds(summary: DataFrame) -> str:
+    """How low the mean of what lost seeds can be, or nothing if none that has a mean lost one.
+
+    summary: as from `stats.summary`, of fractions, by some of head, dim, ratio and metric.
+    """
+    rows = summary[summary["bound"].notna() & (summary["n"] > 0)]
+    if rows.empty:
+        return ""
+    told = ", ".join(f"{percent(row['bound'])} ({_place(row)})" for _, row in rows.iterrows())
+    return f"With the lost seeds at zero it is at least {told}."
+
+
+def _place(row: Series) -> str:
+    words = [str(row[name]) for name in ("set", "head") if name in row]
+    words += [f"d = {row['dim']}"] if "dim" in row else []
+    words += [ratio(row["ratio"])] if "ratio" in row else []
+    words += [str(row["metric"])] if row.get("metric", "accuracy") != "accuracy" else []
+    return ", ".join(words)
 
 
 def join(*sentences: str) -> str:

@@ -1,9 +1,18 @@
-"""Tables as LaTeX for any installation: booktabs and graphicx, ASCII, every name escaped."""
+"""Tables as LaTeX for any installation: booktabs and graphicx, ASCII, every name escaped.
 
+What is written is read back: `contradictions` holds the numbers of a fragment against the data.
+"""
+
+import io
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from pandas import DataFrame
+import pandas as pd
+from pandas import DataFrame, Series
+from pandas.api.types import is_bool, is_number
+
+from reports.exhibits import Exhibit
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -43,9 +52,31 @@ MARKS = {"bold": r"\textbf{%s}", "underline": r"\underline{%s}"}
 DOCUMENT = r"""\documentclass{article}
 \usepackage{booktabs}
 \usepackage{graphicx}
+\usepackage{longtable}
+\InputIfFileExists{numbers.tex}{}{}
+\InputIfFileExists{cost/numbers.tex}{}{}
 \begin{document}
 %s
 \end{document}
+"""
+
+MACROS = r"""% Every number of this report by its id, as it stands in print: accuracies in per cent.
+%
+%   \input{numbers.tex}                                      once, in the preamble
+%   \finding{NAME-OF-EXHIBIT/ROW.COLUMN}                     in the text: the number
+%
+% The ids are those of the CSV files in tables/ and figures/: ROW is in their column id. An id that
+% is not here is an error that names it. What belongs to a machine is in cost/numbers.tex. From a
+% number to its cells:  python -m benchmark report --trace NAME-OF-EXHIBIT/ROW.COLUMN
+\ifdefined\findingsof\else\newcount\findingsof\fi
+\def\finding#1{\findingat#1//\relax}
+\def\findingat#1/#2/#3\relax{\ifcsname\findingname{#1}{#2}\endcsname
+  \csname\findingname{#1}{#2}\endcsname\else
+  \PackageError{findings}{There is no finding '#1/#2'}{Its id is in the CSV files.}\fi}
+\def\findingname#1#2{finding\ifcsname findings:#1\endcsname\csname findings:#1\endcsname\fi/#2}
+\def\findings#1{\advance\findingsof 1
+  \expandafter\edef\csname findings:#1\endcsname{\the\findingsof}}
+\def\findingis#1#2{\expandafter\def\csname finding\the\findingsof/#1\endcsname{#2}}
 """
 
 
@@ -103,6 +134,77 @@ def figure(path: str, caption: str, label: str) -> str:
 def document(parts: Sequence[str]) -> str:
     r"""A complete document around fragments; \clearpage keeps LaTeX's store of floats small."""
     return DOCUMENT % "\n\\clearpage\n".join(parts)
+
+
+def macros(numbers: Mapping[str, Mapping[str, str]]) -> str:
+    r"""A file that defines \finding{EXHIBIT/ROW.COLUMN} for every number.
+
+    numbers: exhibit -> ROW.COLUMN -> the number as in print. TeX holds the letters of all names in
+    a store of some six millions, so each exhibit's is written once.
+    """
+    lines = []
+    for exhibit, mine in numbers.items():
+        lines.append(rf"\findings{{{exhibit}}}")
+        lines += [rf"\findingis{{{name}}}{{{escape(text)}}}" for name, text in mine.items()]
+    return MACROS + "\n".join(lines) + "\n"
+
+
+def numbers(fragment: str) -> list[list[tuple[str, ...]]]:
+    """The numbers in the cells of a table, read back from its LaTeX: '62.1', '-0.35'.
+
+    Rows of cells, headings left out; the names of heads and data hold numbers too.
+    """
+    body = fragment.split(r"\midrule", 1)[1].split(r"\bottomrule")[0]
+    lines = [line for line in body.splitlines() if line.endswith(r" \\")]
+    return [
+        [_numbers(cell.replace("$-$", "−")) for cell in line.removesuffix(r" \\").split(" & ")]
+        for line in lines
+    ]
+
+
+def contradictions(exhibit: Exhibit) -> list[str]:
+    """Where the LaTeX of a table says other numbers than its display strings or its data.
+
+    One sentence each, none if all is well. Every cell is held against the display string, and where
+    the exhibit says which row of its data a cell shows, each number in it must be one of that row,
+    but for what rounding hides.
+    """
+    if exhibit.latex is None or exhibit.table is None:
+        return []
+    table, found = exhibit.table, numbers(exhibit.latex)
+    if len(found) != len(table) or {len(row) for row in found} - {len(table.columns)}:
+        return [f"{exhibit.name} has {len(table)} rows, its LaTeX {len(found)} or torn ones"]
+    data = pd.read_csv(io.StringIO(exhibit.csv), dtype={"id": str}).set_index("id")
+    told = []
+    for row, read in enumerate(found):
+        for column, mine in enumerate(read):
+            text = str(table.iloc[row, column])
+            named = f"{exhibit.name}, row {row + 1}, column {table.columns[column]}"
+            blank = table.columns[column] == exhibit.block and not mine  # printed once per block
+            if not blank and mine != _numbers("".join(c if c == "−" else _ascii(c) for c in text)):
+                told.append(f"{named}: {' '.join(mine)} in LaTeX where {text!r} is meant")
+            name = "" if exhibit.ids is None else exhibit.ids.iloc[row, column]
+            values = _values(data.loc[name], exhibit.percent) if name else []
+            for number in mine if name else ():
+                if not _among(number, values):
+                    told.append(f"{named}: {number} is no number of {name}")
+    return told
+
+
+def _numbers(text: str) -> tuple[str, ...]:
+    # a hyphen is no sign: ink writes −
+    return tuple(n.replace("−", "-") for n in re.findall(r"−?[0-9]+(?:\.[0-9]+)?", text))
+
+
+def _values(row: Series, percent: Mapping[str, int]) -> list[float]:
+    """What print may show of a row of the data."""
+    known = [(n, v) for n, v in row.items() if is_number(v) and not is_bool(v) and not pd.isna(v)]
+    return [100 * value if name in percent else float(value) for name, value in known]
+
+
+def _among(number: str, values: Iterable[float]) -> bool:
+    half = 0.5 * 10.0 ** -len(number.partition(".")[2])
+    return any(abs(float(number) - value) <= half * (1 + 1e-6) for value in values)
 
 
 def _rows(table: DataFrame, marks: DataFrame, block: str) -> list[str]:

@@ -7,8 +7,10 @@ Markers and dashes tell the same story to those who print in grey.
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -94,6 +96,8 @@ SETTINGS = {
     "savefig.dpi": 200,
 }
 
+_DRAWN: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
+
 
 def look(head: str) -> Look:
     """The look of a head, from its name alone; unknown names get one by hash, always the same.
@@ -111,7 +115,8 @@ def look(head: str) -> Look:
 def rank(head: str) -> tuple[int, bool, str]:
     """Sort key: the order of KNOWN, an unknown variant after its plain head, the others by name."""
     known = list(KNOWN)
-    near = head if head in KNOWN else head.split(" ")[0]
+    bare = re.sub(r"( >> | > |^)(\S+)[^>]*?(?= >> | > |$)", r"\1\2", head)
+    near = next((name for name in (head, bare, head.split(" ")[0]) if name in KNOWN), "")
     return (known.index(near) if near in KNOWN else len(known), near != head, head)
 
 
@@ -132,12 +137,19 @@ def pdf(figure: Figure) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG at 200 dots per inch, without the program's name."""
-    return _print(figure, "png", ("Software",))
+    """The figure as PNG at 200 dots per inch, without the program's name; drawn once."""
+    if figure not in _DRAWN:
+        _DRAWN[figure] = _print(figure, "png", ("Software",))
+    return _DRAWN[figure]
 
 
 def _print(figure: Figure, form: str, unsaid: tuple[str, ...]) -> bytes:
     sink = io.BytesIO()
     with matplotlib.rc_context(SETTINGS):
+        if figure.get_layout_engine() is not None:
+            # laid out once: a constrained layout starts from the one before it, so that a second
+            # print would differ
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(sink, format=form, metadata=dict.fromkeys(unsaid))
     return sink.getvalue()

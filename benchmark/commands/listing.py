@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmark.planning.suite import suggest
 
-WHAT = ("heads", "datasets", "backbones", "recipes", "suites", "studies")
+WHAT = ("heads", "datasets", "backbones", "recipes", "suites", "studies", "exhibits", "claims")
 
 
 def listing(what: str, console: Console) -> None:
@@ -87,3 +87,15 @@ def _studies() -> list[tuple[str, str]]:
     from studies import holes
 
     return [(name, holes.read(name).comment) for name in holes.names()]
+
+
+def _exhibits() -> list[tuple[str, str]]:
+    from reports.build import contents
+
+    return contents()
+
+
+def _claims() -> list[tuple[str, str]]:
+    from reports.claims import contents
+
+    return [(name, f"{text}\n[dim]{where}[/dim]") for name, where, text in contents()]

@@ -2,10 +2,8 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -17,7 +15,10 @@ from benchmark.planning import suite as suites
 from benchmark.records.ledger import Ledger, default_uri
 from benchmark.records.record import Record, Torn, records
 
-WORDS = ("head", "ratio", "data", "backbone", "method", "value")  # columns that are not numbers
+# columns that are not numbers
+WORDS = ("head", "ratio", "data", "backbone", "method", "value", "key", "label", "run", "record")
+
+WIDEST = 48  # characters of a cell that is never broken; ours
 
 
 def report(
@@ -28,16 +29,21 @@ def report(
     files: list[Path],
     console: Console,
     paper: str | None = None,
+    seeds: bool = False,
 ) -> None:
     """Deliver what is waiting, read the ledger, write the findings, print the tables.
 
     paper  the exhibits of this paper, beside its published numbers, instead of the usual ones
+    seeds  how many seeds it takes to tell heads apart, instead of the usual ones
 
     Raises ValueError where there is nothing to report, Unreachable where MLflow does not answer.
     """
+    from benchmark.commands.evidence import LedgerEvidence
     from benchmark.commands.listing import papers
     from reports.build import build
 
+    if paper and seeds:
+        raise ValueError("--paper and --seeds are two reports. Ask for one, then for the other.")
     here = runs.resolve().parent
     uri = tracking_uri or default_uri(here)
     ledger = Ledger(uri, here / "mlartifacts")
@@ -54,50 +60,70 @@ def report(
             f"Run them first: python -m benchmark run --suite {suite or 'quick'}"
         )
     built = build(
-        frame.drop(columns="run_id"),
+        frame,
         out,
         papers(),
         about=_about(frame),
         paper=paper,
-        evidence=_Evidence(ledger, dict(zip(frame["key"], frame["run_id"], strict=True))),
+        seeds=seeds,
+        evidence=LedgerEvidence(ledger, dict(zip(frame["key"], frame["run_id"], strict=True))),
     )
-    for exhibit in built.exhibits:
+    for exhibit in built.leading:
         if exhibit.table is not None:
             console.print(_table(exhibit.title, exhibit.table, exhibit.marks))
             console.print(exhibit.caption, style="dim", markup=False)
     for note in built.notes:
         console.print(note, markup=False)
     for title, paths in (
-        ("LaTeX", built.tables),
+        ("LaTeX", built.fragments),
         ("CSV", built.csvs),
         ("figures", built.figures),
-        ("page", (built.page,)),
     ):
-        if paths:
-            console.print(f"{title:<8}" + "\n        ".join(map(str, paths)), markup=False)
+        console.print(f"{title:<8}{_folders(paths, out)}", markup=False, highlight=False)
+    console.print(f"page    {built.page}", markup=False, highlight=False)
     flag = "" if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}" else f" --backend-store-uri {uri}"
     own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
     program = "mlflow" if shutil.which("mlflow") or not own.exists() else own
     console.print(f"runs    {program} ui{flag}", markup=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Evidence:
-    """What the ledger kept of each cell beside its final numbers; `reports.evidence.Evidence`.
+def _folders(paths: Sequence[Path], out: Path) -> str:
+    """How many files, and in which folders: '18 files in findings/tables, findings/figures'."""
+    folders = [*dict.fromkeys(str(path.parent) for path in paths)]
+    return f"{len(paths)} files in {', '.join(folders) or out}"
 
-    runs  the run of each cell, by key
+
+def trace(number: str, out: Path, runs: Path, console: Console) -> None:
+    """Print where a number of the findings comes from; of less than a whole id, what it holds.
+
+    number  EXHIBIT/ROW.COLUMN, EXHIBIT/ROW or EXHIBIT
+
+    Raises ValueError where there are no findings, or none with that id.
     """
+    from reports.trace import find
 
-    ledger: Ledger
-    runs: Mapping[str, str]
-
-    def series(self, key: str, name: str) -> pd.DataFrame:
-        """History of a metric: step, epoch, value."""
-        return self.ledger.series(self.runs[key], name)
-
-    def arrays(self, key: str) -> Mapping[str, Any]:
-        """Arrays of the cell's record, by name."""
-        return self.ledger.arrays(self.runs[key])
+    found = find(out, number)
+    console.print(f"exhibit  {found.title}, {found.file}", markup=False)
+    if "/" not in number:
+        for name in found.rows["id"]:
+            console.print(f"         {found.exhibit}/{name}", markup=False)
+        return
+    row = found.rows.iloc[0]
+    known = {name: text for name, text in row.items() if name not in ("id", "keys") and text}
+    if found.column:
+        console.print(f"number   {number} = {row[found.column] or 'unknown'}", markup=False)
+        told = " · ".join(f"{name} {text}" for name, text in known.items() if name != found.column)
+        console.print(f"row      {told}", markup=False)
+    else:
+        for name, text in known.items():
+            console.print(f"         {number}.{name} = {text}", markup=False)
+    if found.cells.empty:
+        console.print("cells    none: it does not come from cells of ours", markup=False)
+        return
+    folders = [runs / key for key in found.cells["key"]]
+    here = [str(folder) if folder.is_dir() else "not here" for folder in folders]
+    console.print(_table("cells", found.cells.assign(record=here), None))
+    console.print(f"again    python -m benchmark replay {found.cells['key'].iloc[0]}", markup=False)
 
 
 def _stale(frame: pd.DataFrame, runs: Path, files: list[Path]) -> dict[str, str]:
@@ -130,7 +156,8 @@ def _table(title: str, values: pd.DataFrame, marks: pd.DataFrame | None) -> Tabl
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for name in values.columns:
         justify = "left" if str(name) in WORDS else "right"
-        table.add_column(str(name), justify=justify, no_wrap=True)
+        short = values[name].map(lambda value: len(str(value))).max() <= WIDEST
+        table.add_column(str(name), justify=justify, no_wrap=short)
     for row in range(len(values)):
         cells = [Text(str(value)) for value in values.iloc[row]]
         if marks is not None:

@@ -41,3 +41,28 @@ def test_figures_repeat_to_the_byte_and_carry_no_date():
     assert style.png(first) == style.png(second) == style.png(first)
     assert b"CreationDate" not in style.pdf(first)
     assert b"/Type3" not in style.pdf(first) and b"/FontFile2" in style.pdf(first)  # fonttype 42
+
+
+def test_a_variant_of_a_pipe_stands_after_its_plain_pipe():
+    heads = ["psc > prototypes adjust=0 temperatures=False", "etf", "psc > prototypes", "psc > ncm"]
+    heads += ["psc > ncm transform=l2n", "psc", "psc dim=3 > ncm"]
+    assert style.order(heads) == [
+        *("psc", "etf", "psc > ncm", "psc > ncm transform=l2n", "psc dim=3 > ncm"),
+        *("psc > prototypes", "psc > prototypes adjust=0 temperatures=False"),
+    ]
+
+
+def test_a_second_print_is_the_first():
+    """A constrained layout starts from the one before it: left alone, the two would differ."""
+
+    def drawn() -> Figure:
+        figure = Figure(figsize=(4, 3), layout="constrained")
+        axes = figure.subplots(1, 2)
+        axes[0].plot([0, 1], [0, 1], label="a long label beside the axes")
+        axes[1].set_ylabel("a long name of the axis")
+        figure.legend(loc="outside right upper")
+        return figure
+
+    figure, other = drawn(), drawn()
+    assert style.pdf(figure) == style.pdf(figure)
+    assert style.png(other) == style.png(other) == style.png(figure)

@@ -287,8 +287,25 @@ def test_doctor_makes_a_new_database_from_the_records(trained, call):
     assert Path("broken.db").read_bytes().startswith(b"not a database")
     said = call("doctor", "--tracking-uri", uri, "--rebuild")
     assert said.code == 0 and "2 records, 2 delivered" in said.out
-    assert Path("broken.broken").read_bytes().startswith(b"not a database")
+    assert Path("broken.db.old").read_bytes().startswith(b"not a database")
     assert "2 records, 0 delivered" in call("doctor", "--tracking-uri", uri).out
+
+
+@pytest.mark.long
+def test_doctor_makes_a_healthy_database_anew(trained, call):
+    assert "2 delivered" in call("doctor").out
+    before = ledger().read()
+    said = call("doctor", "--rebuild")
+    assert said.code == 0 and "2 records, 2 delivered" in said.out
+    assert "the old one is kept as" in said.out and Path("mlflow.db.old").is_file()
+    after = ledger().read()
+    assert list(after["key"]) == list(before["key"])
+    assert not set(after["run_id"]) & set(before["run_id"])
+
+
+def test_doctor_rebuilds_no_server(trained, call):
+    said = call("doctor", "--rebuild", "--tracking-uri", "http://127.0.0.1:1")
+    assert said.code == 2 and said.err.count("\n") == 1 and "is a server" in said.err
 
 
 # list

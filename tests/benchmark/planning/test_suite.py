@@ -227,6 +227,7 @@ def test_seeds(cells):
         ("dl2pa_imagenet_lt", 12, {"psc": 3, "etf": 3, "dl2pa": 6}),
         ("dl2pa_small", 26, {"psc": 4, "one_hot": 2, "hpn": 4, "dl2pa": 16}),
         ("prototype_classifier", 282, {"psc": 210, "paco": 9, "ride": 18}),
+        ("crossed", 54, {"psc": 27, "etf": 27}),
         ("prototype_small", 55, {"psc": 55}),
         ("prototype_classifier_large", 16, {"psc": 14, "logit_adjustment": 2}),
         ("geometry", 49, {"hpn": 6, "etf": 1, "dl2pa": 9, "fixed": 33}),

@@ -193,7 +193,8 @@ def contradictions(exhibit: Exhibit) -> list[str]:
 
 def _numbers(text: str) -> tuple[str, ...]:
     # a hyphen is no sign: ink writes −
-    return tuple(n.replace("−", "-") for n in re.findall(r"−?[0-9]+(?:\.[0-9]+)?", text))
+    form = r"−?[0-9]+(?:\.[0-9]+)?(?:e[−+]?[0-9]+)?"
+    return tuple(n.replace("−", "-") for n in re.findall(form, text))
 
 
 def _values(row: Series, percent: Mapping[str, int]) -> list[float]:
@@ -203,7 +204,8 @@ def _values(row: Series, percent: Mapping[str, int]) -> list[float]:
 
 
 def _among(number: str, values: Iterable[float]) -> bool:
-    half = 0.5 * 10.0 ** -len(number.partition(".")[2])
+    digits, _, power = number.partition("e")
+    half = 0.5 * 10.0 ** (int(power or 0) - len(digits.partition(".")[2]))
     return any(abs(float(number) - value) <= half * (1 + 1e-6) for value in values)
 
 

@@ -39,7 +39,7 @@ BASELINE = "psc"
 """Head that the others are held against where it is there: the plain linear layer with softmax."""
 
 FLAT = 1e-12
-"""Standard deviation below which differences are all the same; far below one test image."""
+"""Below it a mean or standard deviation of differences is rounding, far below one test image."""
 
 ABOVE, BELOW, UNTOLD = "above", "below", "no difference shown"
 ALONE, FLAWED, UNPAIRED = (
@@ -70,7 +70,7 @@ def compare(
         names = ("sd", "low", "high", "p", "dz", "g")
         return {"n": n, "difference": single, **dict.fromkeys(names, unknown), "wins": wins}
     mean, sd = apart.mean(axis=0), apart.std(axis=0, ddof=1)
-    sd = np.where(sd < FLAT, 0.0, sd)
+    mean, sd = (np.where(np.abs(each) < FLAT, 0.0, each) for each in (mean, sd))
     spread = np.where(sd > 0, sd, math.nan)
     reach = special.stdtrit(n - 1, (1 + level) / 2) * spread / math.sqrt(n)
     effect = mean / spread

@@ -1,10 +1,12 @@
 """Nothing that a name may hold can break a table, and no number changes on its way into print."""
 
+import io
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pandas import DataFrame
 from pylatexenc.latex2text import LatexNodes2Text
@@ -54,11 +56,11 @@ def table(*rows: list[str]) -> str:
 def test_numbers_are_read_back():
     written = table(
         ["psc", "64", "62.1 ± 0.4 (4/5†)", "−1.10 [−3.58, +1.38]"],
-        [NASTY, "3", "", "– (0/3†)"],
+        [NASTY, "3", "3.1e−05", "– (0/3†)"],
     )
     assert latex.numbers(written) == [
         [(), ("64",), ("62.1", "0.4", "4", "5"), ("-1.10", "-3.58", "1.38")],
-        [("50",), ("3",), (), ("0", "3")],
+        [("50",), ("3",), ("3.1e-05",), ("0", "3")],
     ]
 
 
@@ -103,6 +105,22 @@ def test_a_number_of_another_row_is_found(exhibits):
     ids = exhibit.ids.copy()
     ids.iloc[[0, 1], 2] = ids.iloc[[1, 0], 2].to_list()
     assert latex.contradictions(replace(exhibit, ids=ids))
+
+
+def test_small_numbers_are_held_to_their_own_last_digit(exhibits):
+    exhibit = exhibits[0]
+    shown, row = exhibit.table.iloc[0, 2], exhibit.ids.iloc[0, 2]
+    table = exhibit.table.copy()
+    table.iloc[0, 2] = "3.1e−05"
+    written = exhibit.latex.replace(shown.replace("±", r"$\pm$"), "3.1e$-$05", 1)
+    assert written != exhibit.latex
+    for value, right in ((3.14e-05, True), (3.2e-05, False), (3.14, False)):
+        data = pd.read_csv(io.StringIO(exhibit.csv), dtype={"id": str})
+        data["n"] = data["n"].mask(data["id"] == row, value)
+        told = latex.contradictions(
+            replace(exhibit, latex=written, table=table, csv=data.to_csv(index=False))
+        )
+        assert (told == []) == right
 
 
 def test_hyphens_are_no_signs():

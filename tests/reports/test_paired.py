@@ -60,6 +60,13 @@ def test_effect_sizes_against_lakens_2013():
     assert told["g"] == pytest.approx(1.5 * small_sample(10))
 
 
+def test_what_rounding_leaves_of_equal_means_is_no_effect():
+    first = np.array([0.1 + 0.2, 0.1, 0.2, 0.4, 0.7])
+    told = compare(first, np.array([0.3, 0.2, 0.1, 0.7, 0.4]))
+    assert first.sum() != 1.7 or np.mean(first - [0.3, 0.2, 0.1, 0.7, 0.4]) != 0
+    assert (told["difference"], told["dz"], told["p"]) == (0, 0, 1) and told["sd"] > 0.1
+
+
 @pytest.mark.parametrize("n, exact", [(3, math.sqrt(1 / math.pi)), (5, 0.7979), (11, 0.9228)])
 def test_hedges_correction(n, exact):
     """By hand, n = 3: Γ(1) / (√1 Γ(½)) = 1/√π; then by the recursion of Γ:

@@ -27,13 +27,14 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 from pandas import DataFrame
 
-from reports import latex, style, trace
+from reports import latex, trace
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, dl2pa, prototype_classifier
 from reports.exhibits.alignment import prototype_geometry
@@ -52,6 +53,7 @@ from reports.exhibits.sphere import sphere
 from reports.exhibits.table import accuracy_table, group_table
 from reports.frames import COLUMNS, COST, Setting, geometric, searches, settings, tidy
 from reports.page import page
+from reports.press import Press
 from reports.printed import printed
 from reports.variance import crossed
 
@@ -126,6 +128,7 @@ def build(
     paper: str | None = None,
     evidence: Evidence | None = None,
     seeds: bool = False,
+    pool: Executor | None = None,
 ) -> Built:
     """Write all findings of a frame to a folder, which is created.
 
@@ -135,6 +138,7 @@ def build(
     by setting, and each that lacks its cells is noted with the command that makes them.
     evidence: what cells kept beside their numbers, for figures that need it.
     seeds: in place of the findings, how many seeds it takes, and where the variance comes from.
+    pool: of processes that print figures while the rest is made; see `reports.press`.
     Each file is replaced at once or not at all. Files of an earlier build that this one does not
     write are removed, if they are in its manifest and unchanged; nothing else is ever removed.
     Raises ValueError, before anything is written, if the frame is empty or malformed, the paper
@@ -146,18 +150,22 @@ def build(
         raise ValueError(f"unknown paper {paper!r}. {hint}Papers: {', '.join(sorted(PAPERS))}.")
     ids = dict(zip(runs["key"], runs["run_id"], strict=True)) if "run_id" in runs else {}
     runs = tidy(runs)
+    press = Press(pool)
     if paper:
-        sections, notes = _of_paper(runs, paper, evidence)
+        sections, notes = _of_paper(runs, paper, evidence, press)
     elif seeds:
-        sections, notes = _of_seeds(runs, evidence)
+        sections, notes = _of_seeds(runs, evidence, press)
     else:
-        sections, notes = _by_setting(runs, evidence)
+        sections, notes = _by_setting(runs, evidence, press)
     shown = [exhibit for _, parts in sections for exhibit in parts]
     every = tuple(each for each in shown if isinstance(each, Exhibit))
     _check(every)
     files = _files(every) | _frames(runs, ids)
-    written = page(sections, runs, papers, about=about, notes=notes, evidence=evidence)
+    written = page(
+        sections, runs, papers, about=about, notes=notes, evidence=evidence, prints=press.prints
+    )
     files["index.html"] = written.encode()
+    files |= _figures(every, press)
     _write_all(out, files, every)
 
     def paths(folder: str, *endings: str) -> tuple[Path, ...]:
@@ -190,7 +198,9 @@ def contents() -> list[tuple[str, str]]:
 Sections = list[tuple[str, list[Exhibit | str]]]
 
 
-def _by_setting(runs: DataFrame, evidence: Evidence | None) -> tuple[Sections, list[str]]:
+def _by_setting(
+    runs: DataFrame, evidence: Evidence | None, press: Press
+) -> tuple[Sections, list[str]]:
     """The same exhibits for each data set and protocol, then those across; what is left out."""
     aside, points, apart = searches(runs), geometric(runs), crossed(runs)
     sections: Sections = []
@@ -200,12 +210,14 @@ def _by_setting(runs: DataFrame, evidence: Evidence | None) -> tuple[Sections, l
         made: list[Exhibit | str] = []
         for make, otherwise in OF_A_SETTING:
             found = make(setting.runs, setting.slug, evidence)
+            press.begin(found)
             made += found
             notes += [f"{_heading(setting)}: {otherwise}"] if otherwise and not found else []
         sections.append((_heading(setting), made))
     across: dict[str, list[Exhibit | str]] = {}
     for heading, draw, otherwise in ACROSS if len(shown) else ():
         found = draw(shown, evidence)
+        press.begin(found)
         if found:
             across.setdefault(heading, []).extend(found)
         notes += [f"{heading}: {otherwise}"] if otherwise and not found else []
@@ -225,18 +237,22 @@ def _by_setting(runs: DataFrame, evidence: Evidence | None) -> tuple[Sections, l
     return sections, notes
 
 
-def _of_seeds(runs: DataFrame, evidence: Evidence | None) -> tuple[Sections, list[str]]:
+def _of_seeds(
+    runs: DataFrame, evidence: Evidence | None, press: Press
+) -> tuple[Sections, list[str]]:
     """What the seeds seen say about seeds to come."""
     shown = runs[~searches(runs) & ~geometric(runs)]
     sections: Sections = []
     notes: list[str] = []
     for setting in settings(shown[~crossed(shown)]):
         found = needed(setting.runs, setting.slug, evidence)
+        press.begin(found)
         if found:
             sections.append((_heading(setting), [*found]))
         else:
             notes.append(f"{_heading(setting)}: no two heads share two seeds.")
     found = components(shown, evidence)
+    press.begin(found)
     if found:
         sections.append(("Where the variance comes from", [*found]))
     else:
@@ -247,13 +263,16 @@ def _of_seeds(runs: DataFrame, evidence: Evidence | None) -> tuple[Sections, lis
     return sections, notes
 
 
-def _of_paper(runs: DataFrame, paper: str, evidence: Evidence | None) -> tuple[Sections, list[str]]:
+def _of_paper(
+    runs: DataFrame, paper: str, evidence: Evidence | None, press: Press
+) -> tuple[Sections, list[str]]:
     """A paper's exhibits by its own sections; a sentence with a command where cells lack."""
     numbers = printed(paper)
     sections: dict[str, list[Exhibit | str]] = {}
     notes = []
     for item in PAPERS[paper]:
         made = item.make(runs, numbers, evidence)
+        press.begin(made)
         parts = sections.setdefault(f"{paper} · {item.section}", [])
         parts += made
         if not made:
@@ -300,8 +319,6 @@ def _files(exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
         if exhibit.latex is not None:
             files[f"{stem}.tex"] = exhibit.latex.encode()
         if exhibit.figure is not None:
-            files[f"{stem}.png"] = style.png(exhibit.figure)
-            files[f"{stem}.pdf"] = style.pdf(exhibit.figure)
             drawn = latex.figure(f"{stem}.pdf", exhibit.caption, exhibit.name)
             files[f"{stem}.tex"] = drawn.encode()
     for name, cost in (("numbers.tex", False), ("cost/numbers.tex", True)):
@@ -311,6 +328,15 @@ def _files(exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
             files[name] = latex.macros(printed).encode()
     parts = [rf"\input{{{name}}}" for each in exhibits for name in _fragment(each)]
     files["all.tex"] = latex.document(parts).encode()
+    return files
+
+
+def _figures(exhibits: Sequence[Exhibit], press: Press) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for exhibit in exhibits:
+        if exhibit.figure is not None:
+            stem = f"{_folder(exhibit)}/{exhibit.name}"
+            files[f"{stem}.png"], files[f"{stem}.pdf"] = press.prints(exhibit)
     return files
 
 

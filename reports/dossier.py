@@ -108,14 +108,16 @@ def thinned(pairs: Pairs, points: int = POINTS) -> tuple[list[float], list[float
     Both ends stay, and of each of (points - 2) / 2 equal stretches between them the least and the
     largest value, so that a peak is never lost. What is not finite is left out.
     """
-    curve = sorted((pair for pair in pairs if all(map(math.isfinite, pair))), key=itemgetter(0))
+    finite = math.isfinite
+    curve = sorted((p for p in pairs if finite(p[0]) and finite(p[1])), key=itemgetter(0))
     if len(curve) > points:
         stretches = (points - 2) // 2
         cuts = [1 + nth * (len(curve) - 2) // stretches for nth in range(stretches + 1)]
         kept = {0, len(curve) - 1}
+        value = [y for _, y in curve].__getitem__
         for begin, end in pairwise(cuts):
-            kept.add(min(range(begin, end), key=lambda i: curve[i][1]))
-            kept.add(max(range(begin, end), key=lambda i: curve[i][1]))
+            kept.add(min(range(begin, end), key=value))
+            kept.add(max(range(begin, end), key=value))
         curve = [curve[i] for i in sorted(kept)]
     return [rounded(x) for x, _ in curve], [rounded(y) for _, y in curve]
 

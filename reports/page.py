@@ -20,6 +20,7 @@ from reports import dossier, ink, style
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit
 from reports.frames import geometric
+from reports.press import Press, Prints
 
 TITLE = "Classifier heads, compared"
 TAGS = {"bold": "strong", "underline": "u"}
@@ -85,6 +86,7 @@ def page(
     about: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
     evidence: Evidence | None = None,
+    prints: Callable[[Exhibit], Prints] | None = None,
 ) -> str:
     """The whole page, as HTML text.
 
@@ -94,19 +96,26 @@ def page(
     about: suite name -> what it asks, in plain text. notes: what was left out and why.
     evidence: settings, curves, classes, cost and origin of the cells; without it a cell shows
     the numbers of its row. Costs lie in the element `cost` and in the articles of that class.
+    prints: a figure as PNG and as PDF; without it, figures are drawn here.
     """
     script, looks = (_source("page.js", "panel.js"), _source("page.css"))
     exhibits = [each for _, parts in sections for each in parts if isinstance(each, Exhibit)]
+    # before the figures: other processes may still be drawing them
+    data = _data("measured", dossier.measured(runs, evidence, exhibits))
+    data += _data("cost", dossier.costs(runs, evidence))
+    cells = _cells(runs)
+    prints = prints or Press().prints
     body = [
         f"<header><h1>{TITLE}</h1>{_summary(runs)}{_suites(runs, about or {})}</header>",
         *(
-            f'<section id="s{i}"><h2>{_safe(heading)}</h2>{"".join(map(_exhibit, parts))}</section>'
+            f'<section id="s{i}"><h2>{_safe(heading)}</h2>'
+            f"{''.join(_exhibit(part, prints) for part in parts)}</section>"
             for i, (heading, parts) in enumerate(sections)
         ),
         _listing("notes", "Left out", notes) if notes else "",
         _listing("protocol", "Protocol", PROTOCOL),
         _papers(runs, papers),
-        _cells(runs),
+        cells,
     ]
     policy = (
         f"default-src 'none'; img-src data:; script-src '{_digest(script)}'; "
@@ -121,8 +130,7 @@ def page(
         + "<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n"
-        + _data("measured", dossier.measured(runs, evidence, exhibits))
-        + _data("cost", dossier.costs(runs, evidence))
+        + data
         + f"<script>{script}</script></body></html>\n"
     )
 
@@ -188,11 +196,11 @@ def _contents(headings: Iterable[str], notes: bool) -> str:
     return f'<nav aria-label="Contents">{"".join(links)}</nav>'
 
 
-def _exhibit(exhibit: Exhibit | str) -> str:
+def _exhibit(exhibit: Exhibit | str, prints: Callable[[Exhibit], Prints]) -> str:
     if isinstance(exhibit, str):
         return f'<p class="look">{_said(exhibit)}</p>'
     if exhibit.figure is not None:
-        image = base64.b64encode(style.png(exhibit.figure)).decode()
+        image = base64.b64encode(prints(exhibit)[0]).decode()
         shown = f'<img alt="{_safe(exhibit.title)}" src="data:image/png;base64,{image}">'
     else:
         shown = _table(exhibit)

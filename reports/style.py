@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -94,9 +93,9 @@ SETTINGS = {
     "lines.linewidth": 1.3,
     "lines.markersize": 5.5,
     "savefig.dpi": 200,
+    "figure.autolayout": False,  # a figure says itself how it is laid out
+    "figure.constrained_layout.use": False,
 }
-
-_DRAWN: WeakKeyDictionary[Figure, bytes] = WeakKeyDictionary()
 
 
 def look(head: str) -> Look:
@@ -137,10 +136,8 @@ def pdf(figure: Figure) -> bytes:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as PNG at 200 dots per inch, without the program's name; drawn once."""
-    if figure not in _DRAWN:
-        _DRAWN[figure] = _print(figure, "png", ("Software",))
-    return _DRAWN[figure]
+    """The figure as PNG at 200 dots per inch, without the program's name."""
+    return _print(figure, "png", ("Software",))
 
 
 def _print(figure: Figure, form: str, unsaid: tuple[str, ...]) -> bytes:
@@ -148,8 +145,8 @@ def _print(figure: Figure, form: str, unsaid: tuple[str, ...]) -> bytes:
     with matplotlib.rc_context(SETTINGS):
         if figure.get_layout_engine() is not None:
             # laid out once: a constrained layout starts from the one before it, so that a second
-            # print would differ
+            # print would differ; and none is left, not even "none", for which savefig draws twice
             figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         figure.savefig(sink, format=form, metadata=dict.fromkeys(unsaid))
     return sink.getvalue()

@@ -3,7 +3,9 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -14,6 +16,9 @@ from benchmark.planning import plan
 from benchmark.planning import suite as suites
 from benchmark.records.ledger import Ledger, default_uri
 from benchmark.records.record import Record, Torn, records
+
+if TYPE_CHECKING:
+    from reports.build import Built
 
 # columns that are not numbers
 WORDS = ("head", "ratio", "data", "backbone", "method", "value", "key", "label", "run", "record")
@@ -38,36 +43,15 @@ def report(
 
     Raises ValueError where there is nothing to report, Unreachable where MLflow does not answer.
     """
-    from benchmark.commands.evidence import LedgerEvidence
-    from benchmark.commands.listing import papers
-    from reports.build import build
+    from reports.press import beside
 
     if paper and seeds:
         raise ValueError("--paper and --seeds are two reports. Ask for one, then for the other.")
     here = runs.resolve().parent
     uri = tracking_uri or default_uri(here)
     ledger = Ledger(uri, here / "mlartifacts")
-    ledger.deliver(records(runs))
-    frame = ledger.read(suite)
-    stale = _stale(frame, runs, files)
-    frame = frame[~frame["key"].isin(stale)]
-    for label in stale.values():
-        console.print(f"left out, changed: {label}", markup=False)
-    if frame.empty:
-        what = f" of suite {suite!r}" if suite else ""
-        raise ValueError(
-            f"there are no finished cells{what} in {uri}. "
-            f"Run them first: python -m benchmark run --suite {suite or 'quick'}"
-        )
-    built = build(
-        frame,
-        out,
-        papers(),
-        about=_about(frame),
-        paper=paper,
-        seeds=seeds,
-        evidence=LedgerEvidence(ledger, dict(zip(frame["key"], frame["run_id"], strict=True))),
-    )
+    with beside() as pool:  # first of all: it starts while the ledger is read
+        built = _built(ledger, suite, out, runs, files, console, paper, seeds, pool)
     for exhibit in built.leading:
         if exhibit.table is not None:
             console.print(_table(exhibit.title, exhibit.table, exhibit.marks))
@@ -85,6 +69,45 @@ def report(
     own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
     program = "mlflow" if shutil.which("mlflow") or not own.exists() else own
     console.print(f"runs    {program} ui{flag}", markup=False)
+
+
+def _built(
+    ledger: Ledger,
+    suite: str | None,
+    out: Path,
+    runs: Path,
+    files: list[Path],
+    console: Console,
+    paper: str | None,
+    seeds: bool,
+    pool: Executor | None,
+) -> "Built":
+    """From the records to the findings on disk; names what is left out."""
+    from benchmark.commands.evidence import LedgerEvidence
+    from benchmark.commands.listing import papers
+    from reports.build import build
+
+    frame = ledger.renew(records(runs), suite)
+    stale = _stale(frame, runs, files)
+    frame = frame[~frame["key"].isin(stale)]
+    for label in stale.values():
+        console.print(f"left out, changed: {label}", markup=False)
+    if frame.empty:
+        what = f" of suite {suite!r}" if suite else ""
+        raise ValueError(
+            f"there are no finished cells{what} in {ledger.uri}. "
+            f"Run them first: python -m benchmark run --suite {suite or 'quick'}"
+        )
+    return build(
+        frame,
+        out,
+        papers(),
+        about=_about(frame),
+        paper=paper,
+        seeds=seeds,
+        evidence=LedgerEvidence(ledger, dict(zip(frame["key"], frame["run_id"], strict=True))),
+        pool=pool,
+    )
 
 
 def _folders(paths: Sequence[Path], out: Path) -> str:

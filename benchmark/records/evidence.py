@@ -16,6 +16,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -157,7 +158,9 @@ def histories(folder: Path) -> Histories | None:
         steps, epochs = ([float(each) for each in table[name]] for name in (place, "epoch"))
         for column, texts in table.items():
             if column not in _APART:
-                points = zip(steps, epochs, texts, strict=True)
+                told = [bool(text) for text in texts]  # a gap is empty
+                values = map(float, compress(texts, told))
+                places = compress(steps, told), compress(epochs, told)
                 kept = found.setdefault(named(column), [])
-                kept += [Point(s, e, float(text)) for s, e, text in points if text]
+                kept += map(Point._make, zip(*places, values, strict=True))
     return {name: sorted(points) for name, points in found.items()}

@@ -84,6 +84,19 @@ class Ledger:
                 delivery.deliver(store, each, known.get(each.key), self.asks) for each in waiting
             )
 
+    def renew(self, found: Iterable[Record], suite: str | None = None) -> pd.DataFrame:
+        """`deliver`, then `read`; where nothing was waiting, one search serves both.
+
+        Raises Unreachable.
+        """
+        with self._store() as store:
+            runs = store.runs()
+            known = _by_key(runs)
+            touched = _Touched(store)
+            for each in found:
+                delivery.deliver(touched, each, known.get(each.key), self.asks)
+            return _frame(store.runs() if touched.yes else runs, suite)
+
     def begin(self, cell: Cell, suites: Sequence[str]) -> str:
         """Show a cell that is being trained: its run with parameters; gives the run's id."""
         with self._store() as store:
@@ -111,14 +124,7 @@ class Ledger:
         Raises Unreachable.
         """
         with self._store() as store:
-            found = [row(run) for run in store.runs() if COMMITTED in run.data.tags]
-        frame = pd.DataFrame([each for each in found if each is not None], columns=columns())
-        if suite is not None:
-            asked = [suite in each.split(",") for each in frame["suites"]]
-            frame = frame.loc[pd.Series(asked, index=frame.index, dtype=bool)]
-        # two processes that deliver at once can commit the same result twice
-        frame = frame.sort_values(["label", "key", "run_id"]).drop_duplicates("key")
-        return frame.astype({name: "Int64" for name in WHOLE}).reset_index(drop=True)
+            return _frame(store.runs(), suite)
 
     def places(self) -> tuple[Path, ...]:
         """Folders of this machine where a run may have its files, as <run>/artifacts.
@@ -314,10 +320,38 @@ class _Store:
         return [(each.timestamp, each.step) for each in found]
 
 
+class _Touched:
+    """A store that remembers whether it was asked anything: of a run that is whole it is not."""
+
+    def __init__(self, store: _Store):
+        self._store = store
+        self.yes = False
+
+    def __getattr__(self, name: str) -> Any:
+        self.yes = True
+        return getattr(self._store, name)
+
+
+def _frame(runs: Iterable[Any], suite: str | None) -> pd.DataFrame:
+    """What `Ledger.read` gives, of runs as MLflow has them."""
+    found = [row(run) for run in runs if COMMITTED in run.data.tags]
+    frame = pd.DataFrame([each for each in found if each is not None], columns=columns())
+    if suite is not None:
+        asked = [suite in each.split(",") for each in frame["suites"]]
+        frame = frame.loc[pd.Series(asked, index=frame.index, dtype=bool)]
+    # two processes that deliver at once can commit the same result twice
+    frame = frame.sort_values(["label", "key", "run_id"]).drop_duplicates("key")
+    return frame.astype({name: "Int64" for name in WHOLE}).reset_index(drop=True)
+
+
+def _by_key(runs: Iterable[Any]) -> dict[str, Any]:
+    return {run.data.tags.get(KEY, ""): run for run in runs}
+
+
 def _known(store: _Store, keys: Sequence[str]) -> dict[str, Any]:
     """Runs by the key of their cell; one query a key for a few, all runs at once for many."""
     if len(keys) > 20:
-        return {run.data.tags.get(KEY, ""): run for run in store.runs()}
+        return _by_key(store.runs())
     found = {key: store.with_key(key) for key in keys}
     return {key: run for key, run in found.items() if run is not None}
 

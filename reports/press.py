@@ -4,6 +4,7 @@ Drawing is half of the work of a report. Other processes are for a program to as
 `build` to start unasked: a script that starts some must be safe to import, and not every one is.
 """
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -96,6 +97,7 @@ def _started(processes: int) -> Executor | None:
 def _settle() -> None:
     """In a process of the pool: the parent hears an interrupt and says so; without it, we end."""
     signal(SIGINT, SIG_IGN)
+    gc.disable()  # a dozen figures' worth of cycles, and then it ends
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

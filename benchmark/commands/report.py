@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.planning import plan
+from benchmark.commands.standing import beside
 from benchmark.planning import suite as suites
 from benchmark.records.ledger import Ledger, default_uri
-from benchmark.records.record import Record, Torn, records
+from benchmark.records.record import records
 
 if TYPE_CHECKING:
     from reports.build import Built
@@ -45,14 +45,14 @@ def report(
 
     Raises ValueError where there is nothing to report, Unreachable where MLflow does not answer.
     """
-    from reports.press import beside
+    from reports import press
 
     if paper and seeds:
         raise ValueError("--paper and --seeds are two reports. Ask for one, then for the other.")
     here = runs.resolve().parent
     uri = tracking_uri or default_uri(here)
     ledger = Ledger(uri, here / "mlartifacts")
-    with beside() as pool, _collecting_rarely():  # the pool starts while the ledger is read
+    with press.beside() as pool, _lean():  # the pool starts while the ledger is read
         built = _built(ledger, suite, out, runs, files, console, paper, seeds, pool)
     for exhibit in built.leading:
         if exhibit.table is not None:
@@ -74,15 +74,17 @@ def report(
 
 
 @contextmanager
-def _collecting_rarely() -> Iterator[None]:
-    """Look for cycles of garbage more rarely: a report holds millions of objects and frees few.
+def _lean() -> Iterator[None]:
+    """Settings for a program that holds millions of objects and frees few.
 
-    Of 1,000 cells this is an eighth of the processor's time, in the same memory.
+    Cycles of garbage are looked for more rarely: of 1,000 cells, an eighth of the processor's time.
+    Columns of text hold Python's own strings, since most of them are read one by one: a twentieth.
     """
     before = gc.get_threshold()
     gc.set_threshold(200_000, 20, 50)
     try:
-        yield
+        with pd.option_context("mode.string_storage", "python"):
+            yield
     finally:
         gc.set_threshold(*before)
 
@@ -99,15 +101,16 @@ def _built(
     pool: Executor | None,
 ) -> "Built":
     """From the records to the findings on disk; names what is left out."""
+    ask = beside(runs, files, pool)
     from benchmark.commands.evidence import LedgerEvidence
-    from benchmark.commands.listing import papers
     from reports.build import build
 
     frame = ledger.renew(records(runs), suite)
-    stale = _stale(frame, runs, files)
-    frame = frame[~frame["key"].isin(stale)]
-    for label in stale.values():
+    heads = ask()
+    stale = frame["key"].isin(heads.changed)
+    for label in frame["label"][stale]:
         console.print(f"left out, changed: {label}", markup=False)
+    frame = frame[~stale]
     if frame.empty:
         what = f" of suite {suite!r}" if suite else ""
         raise ValueError(
@@ -117,7 +120,7 @@ def _built(
     return build(
         frame,
         out,
-        papers(),
+        heads.papers,
         about=_about(frame),
         paper=paper,
         seeds=seeds,
@@ -165,26 +168,6 @@ def trace(number: str, out: Path, runs: Path, console: Console) -> None:
     console.print(f"again    python -m benchmark replay {found.cells['key'].iloc[0]}", markup=False)
 
 
-def _stale(frame: pd.DataFrame, runs: Path, files: list[Path]) -> dict[str, str]:
-    """Cells whose heads have changed since they were trained: key -> label."""
-    from benchmark.training.registry import registry
-
-    table = registry(files)
-    stale = {}
-    for key, label in zip(frame["key"], frame["label"], strict=True):
-        record = Record(runs / key)
-        if not record.begun:
-            continue  # trained elsewhere: its evidence is there
-        try:
-            cell = record.cell()
-        except Torn:
-            continue
-        known = all(stage.head in table.digests for stage in cell.stages)
-        if known and plan.state(cell, record, table, None)[0] == "changed":
-            stale[key] = label
-    return stale
-
-
 def _about(frame: pd.DataFrame) -> dict[str, str]:
     """What each suite of the frame asks: the comment of those that come with the benchmark."""
     asked = {name for names in frame["suites"] for name in names.split(",") if name}
@@ -197,10 +180,11 @@ def _table(title: str, values: pd.DataFrame, marks: pd.DataFrame | None) -> Tabl
         justify = "left" if str(name) in WORDS else "right"
         short = values[name].map(lambda value: len(str(value))).max() <= WIDEST
         table.add_column(str(name), justify=justify, no_wrap=short)
-    for row in range(len(values)):
-        cells = [Text(str(value)) for value in values.iloc[row]]
-        if marks is not None:
-            for cell, mark in zip(cells, marks.iloc[row], strict=True):
+    inks = None if marks is None else marks.to_numpy()
+    for row, texts in enumerate(values.to_numpy(object)):
+        cells = [Text(str(value)) for value in texts]
+        if inks is not None:
+            for cell, mark in zip(cells, inks[row], strict=True):
                 cell.stylize(mark)
         table.add_row(*cells)
     return table

@@ -30,11 +30,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pandas import DataFrame
 
-from reports import latex, trace
+from reports import dossier, latex, trace
 from reports.evidence import Evidence
 from reports.exhibits import Exhibit, dl2pa, prototype_classifier
 from reports.exhibits.alignment import prototype_geometry
@@ -53,7 +55,7 @@ from reports.exhibits.sphere import sphere
 from reports.exhibits.table import accuracy_table, group_table
 from reports.frames import COLUMNS, COST, Setting, geometric, searches, settings, tidy
 from reports.page import page
-from reports.press import Press
+from reports.press import asked, pressed, prints
 from reports.printed import printed
 from reports.variance import crossed
 
@@ -138,7 +140,7 @@ def build(
     by setting, and each that lacks its cells is noted with the command that makes them.
     evidence: what cells kept beside their numbers, for figures that need it.
     seeds: in place of the findings, how many seeds it takes, and where the variance comes from.
-    pool: of processes that print figures while the rest is made; see `reports.press`.
+    pool: of processes that make and print while the rest is made; see `reports.press`.
     Each file is replaced at once or not at all. Files of an earlier build that this one does not
     write are removed, if they are in its manifest and unchanged; nothing else is ever removed.
     Raises ValueError, before anything is written, if the frame is empty or malformed, the paper
@@ -150,22 +152,21 @@ def build(
         raise ValueError(f"unknown paper {paper!r}. {hint}Papers: {', '.join(sorted(PAPERS))}.")
     ids = dict(zip(runs["key"], runs["run_id"], strict=True)) if "run_id" in runs else {}
     runs = tidy(runs)
-    press = Press(pool)
+    ask = partial(asked, pool)
+    known = ask(dossier.known, runs, evidence)
     if paper:
-        sections, notes = _of_paper(runs, paper, evidence, press)
+        sections, notes = _of_paper(runs, paper, evidence, ask)
     elif seeds:
-        sections, notes = _of_seeds(runs, evidence, press)
+        sections, notes = _of_seeds(runs, evidence, ask)
     else:
-        sections, notes = _by_setting(runs, evidence, press)
+        sections, notes = _by_setting(runs, evidence, ask)
     shown = [exhibit for _, parts in sections for exhibit in parts]
     every = tuple(each for each in shown if isinstance(each, Exhibit))
     _check(every)
     files = _files(every) | _frames(runs, ids)
-    written = page(
-        sections, runs, papers, about=about, notes=notes, evidence=evidence, prints=press.prints
-    )
+    written = page(sections, runs, papers, about=about, notes=notes, known=known())
     files["index.html"] = written.encode()
-    files |= _figures(every, press)
+    files |= _figures(every)
     _write_all(out, files, every)
 
     def paths(folder: str, *endings: str) -> tuple[Path, ...]:
@@ -196,28 +197,34 @@ def contents() -> list[tuple[str, str]]:
 
 
 Sections = list[tuple[str, list[Exhibit | str]]]
+Ask = Callable[..., Callable[[], Any]]
+"""`asked` of a pool."""
 
 
-def _by_setting(
-    runs: DataFrame, evidence: Evidence | None, press: Press
-) -> tuple[Sections, list[str]]:
+def _by_setting(runs: DataFrame, evidence: Evidence | None, ask: Ask) -> tuple[Sections, list[str]]:
     """The same exhibits for each data set and protocol, then those across; what is left out."""
     aside, points, apart = searches(runs), geometric(runs), crossed(runs)
     sections: Sections = []
     notes: list[str] = []
     shown = runs[~aside & ~points & ~apart]
-    for setting in settings(shown):
+    begun = [
+        (
+            setting,
+            [ask(pressed, make, setting.runs, setting.slug, evidence) for make, _ in OF_A_SETTING],
+        )
+        for setting in settings(shown)
+    ]
+    begun_across = [ask(pressed, draw, shown, evidence) for _, draw, _ in ACROSS if len(shown)]
+    for setting, answers in begun:
         made: list[Exhibit | str] = []
-        for make, otherwise in OF_A_SETTING:
-            found = make(setting.runs, setting.slug, evidence)
-            press.begin(found)
+        for (_, otherwise), answer in zip(OF_A_SETTING, answers, strict=True):
+            found = answer()
             made += found
             notes += [f"{_heading(setting)}: {otherwise}"] if otherwise and not found else []
         sections.append((_heading(setting), made))
     across: dict[str, list[Exhibit | str]] = {}
-    for heading, draw, otherwise in ACROSS if len(shown) else ():
-        found = draw(shown, evidence)
-        press.begin(found)
+    for (heading, _, otherwise), answer in zip(ACROSS, begun_across, strict=False):
+        found = answer()
         if found:
             across.setdefault(heading, []).extend(found)
         notes += [f"{heading}: {otherwise}"] if otherwise and not found else []
@@ -237,23 +244,22 @@ def _by_setting(
     return sections, notes
 
 
-def _of_seeds(
-    runs: DataFrame, evidence: Evidence | None, press: Press
-) -> tuple[Sections, list[str]]:
+def _of_seeds(runs: DataFrame, evidence: Evidence | None, ask: Ask) -> tuple[Sections, list[str]]:
     """What the seeds seen say about seeds to come."""
     shown = runs[~searches(runs) & ~geometric(runs)]
     sections: Sections = []
     notes: list[str] = []
-    for setting in settings(shown[~crossed(shown)]):
-        found = needed(setting.runs, setting.slug, evidence)
-        press.begin(found)
-        if found:
+    begun = [
+        (setting, ask(pressed, needed, setting.runs, setting.slug, evidence))
+        for setting in settings(shown[~crossed(shown)])
+    ]
+    apart = ask(pressed, components, shown, evidence)
+    for setting, answer in begun:
+        if found := answer():
             sections.append((_heading(setting), [*found]))
         else:
             notes.append(f"{_heading(setting)}: no two heads share two seeds.")
-    found = components(shown, evidence)
-    press.begin(found)
-    if found:
+    if found := apart():
         sections.append(("Where the variance comes from", [*found]))
     else:
         notes.append(
@@ -264,22 +270,23 @@ def _of_seeds(
 
 
 def _of_paper(
-    runs: DataFrame, paper: str, evidence: Evidence | None, press: Press
+    runs: DataFrame, paper: str, evidence: Evidence | None, ask: Ask
 ) -> tuple[Sections, list[str]]:
     """A paper's exhibits by its own sections; a sentence with a command where cells lack."""
     numbers = printed(paper)
     sections: dict[str, list[Exhibit | str]] = {}
     notes = []
-    for item in PAPERS[paper]:
-        made = item.make(runs, numbers, evidence)
-        press.begin(made)
+    begun = [ask(pressed, item.make, runs, numbers, evidence) for item in PAPERS[paper]]
+    judged = ask(pressed, claims, paper, runs, evidence)
+    for item, answer in zip(PAPERS[paper], begun, strict=True):
+        made = answer()
         parts = sections.setdefault(f"{paper} · {item.section}", [])
         parts += made
         if not made:
             note = f"{item.name}, {item.what}: no cells yet. {item.command}"
             parts.append(note)
             notes.append(note)
-    sections[f"{paper} · claims"] = [*claims(paper, runs, evidence)]
+    sections[f"{paper} · claims"] = [*judged()]
     return list(sections.items()), notes
 
 
@@ -331,12 +338,13 @@ def _files(exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
     return files
 
 
-def _figures(exhibits: Sequence[Exhibit], press: Press) -> dict[str, bytes]:
+def _figures(exhibits: Sequence[Exhibit]) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for exhibit in exhibits:
         if exhibit.figure is not None:
             stem = f"{_folder(exhibit)}/{exhibit.name}"
-            files[f"{stem}.png"], files[f"{stem}.pdf"] = press.prints(exhibit)
+            both = prints(exhibit.figure)
+            files |= {f"{stem}.png": both.png, f"{stem}.pdf": both.pdf}
     return files
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
@@ -58,15 +59,37 @@ class Shelf:
         return self._places[text]
 
 
-def measured(
-    runs: DataFrame, evidence: Evidence | None, exhibits: Iterable[Exhibit] = ()
-) -> dict[str, Any]:
-    """Settings, curves, classes and digests of every cell, in the order of the frame.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is told of every cell, in the order of the frame; plain values.
 
-    runs: tidy frame. exhibits: those whose numbers lead back to these cells.
-    Returns `cells`, one mapping each; `shared`, the values that these name by their place; and
-    `exhibits`, name -> (id, cells) of each row, cells by place in `cells`, by key if not there.
+    measured  `cells`, one mapping each, and `shared`, the values that these name by their place
+    cost      what the machine adds: `headings` and `rows` for the table of cells, and `facts`, one
+              mapping each, with device, threads, commit, versions and run id as far as known
     """
+
+    measured: dict[str, Any]
+    cost: dict[str, Any]
+
+
+def known(runs: DataFrame, evidence: Evidence | None) -> Known:
+    """Settings, curves, classes, digests and costs of every cell of a tidy frame."""
+    return Known(_measured(runs, evidence), _costs(runs, evidence))
+
+
+def rows(
+    exhibits: Iterable[Exhibit], runs: DataFrame
+) -> dict[str, list[tuple[str, list[int | str]]]]:
+    """Exhibit -> (id, cells) of each row whose numbers lead back to cells.
+
+    Cells are told by their place in the frame, by key if they are not there.
+    """
+    places = {key: place for place, key in enumerate(runs["key"])}
+    found = {exhibit.name: _rows(exhibit.csv, places) for exhibit in exhibits}
+    return {name: each for name, each in found.items() if each}
+
+
+def _measured(runs: DataFrame, evidence: Evidence | None) -> dict[str, Any]:
     shelf = Shelf()
     names = ["key", "label", "state", "data", "backbone", "head", "recipe", "suites"]
     parts = [runs[name] for name in names] + [runs["ratio"].map(ink.ratio)]
@@ -78,21 +101,10 @@ def measured(
         }
         for *values, epochs in zip(*parts, runs["epochs"], strict=True)
     ]
-    places = {key: place for place, key in enumerate(runs["key"])}
-    rows = {exhibit.name: _rows(exhibit.csv, places) for exhibit in exhibits}
-    return {
-        "cells": cells,
-        "exhibits": {name: each for name, each in rows.items() if each},
-        "shared": shelf.values,
-    }
+    return {"cells": cells, "shared": shelf.values}
 
 
-def costs(runs: DataFrame, evidence: Evidence | None) -> dict[str, Any]:
-    """What the machine adds to every cell, in the order of the frame.
-
-    Returns `headings` and `rows` for the table of cells, and `facts`: one mapping each, with
-    device, threads, commit, versions and run id as far as they are known.
-    """
+def _costs(runs: DataFrame, evidence: Evidence | None) -> dict[str, Any]:
     shown = [each for each in MACHINE if runs[each[1]].map(_known).any()]
     columns = [[show(v) if _known(v) else ink.NOTHING for v in runs[n]] for _, n, show in shown]
     return {

@@ -17,10 +17,9 @@ import pandas as pd
 from pandas import DataFrame
 
 from reports import dossier, ink, style
-from reports.evidence import Evidence
 from reports.exhibits import Exhibit
 from reports.frames import geometric
-from reports.press import Press, Prints
+from reports.press import prints
 
 TITLE = "Classifier heads, compared"
 TAGS = {"bold": "strong", "underline": "u"}
@@ -85,8 +84,7 @@ def page(
     *,
     about: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
-    evidence: Evidence | None = None,
-    prints: Callable[[Exhibit], Prints] | None = None,
+    known: dossier.Known | None = None,
 ) -> str:
     """The whole page, as HTML text.
 
@@ -94,22 +92,20 @@ def page(
     runs: tidy frame, for the table of cells.
     papers: head name -> citation (or its parts); heads not in the frame are left out.
     about: suite name -> what it asks, in plain text. notes: what was left out and why.
-    evidence: settings, curves, classes, cost and origin of the cells; without it a cell shows
-    the numbers of its row. Costs lie in the element `cost` and in the articles of that class.
-    prints: a figure as PNG and as PDF; without it, figures are drawn here.
+    known: settings, curves, classes, cost and origin of the cells; without it a cell shows the
+    numbers of its row. Costs lie in the element `cost` and in the articles of that class.
     """
     script, looks = (_source("page.js", "panel.js"), _source("page.css"))
     exhibits = [each for _, parts in sections for each in parts if isinstance(each, Exhibit)]
-    # before the figures: other processes may still be drawing them
-    data = _data("measured", dossier.measured(runs, evidence, exhibits))
-    data += _data("cost", dossier.costs(runs, evidence))
+    known = known or dossier.known(runs, None)
+    data = _data("measured", {**known.measured, "exhibits": dossier.rows(exhibits, runs)})
+    data += _data("cost", known.cost)
     cells = _cells(runs)
-    prints = prints or Press().prints
     body = [
         f"<header><h1>{TITLE}</h1>{_summary(runs)}{_suites(runs, about or {})}</header>",
         *(
             f'<section id="s{i}"><h2>{_safe(heading)}</h2>'
-            f"{''.join(_exhibit(part, prints) for part in parts)}</section>"
+            f"{''.join(_exhibit(part) for part in parts)}</section>"
             for i, (heading, parts) in enumerate(sections)
         ),
         _listing("notes", "Left out", notes) if notes else "",
@@ -196,11 +192,11 @@ def _contents(headings: Iterable[str], notes: bool) -> str:
     return f'<nav aria-label="Contents">{"".join(links)}</nav>'
 
 
-def _exhibit(exhibit: Exhibit | str, prints: Callable[[Exhibit], Prints]) -> str:
+def _exhibit(exhibit: Exhibit | str) -> str:
     if isinstance(exhibit, str):
         return f'<p class="look">{_said(exhibit)}</p>'
     if exhibit.figure is not None:
-        image = base64.b64encode(prints(exhibit)[0]).decode()
+        image = base64.b64encode(prints(exhibit.figure).png).decode()
         shown = f'<img alt="{_safe(exhibit.title)}" src="data:image/png;base64,{image}">'
     else:
         shown = _table(exhibit)

@@ -32,6 +32,12 @@ class LedgerEvidence:
         self.ledger, self.runs = ledger, dict(runs)
         self._histories = lru_cache(REMEMBERED)(self._read)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process, where all files lie on this machine; others are fetched once."""
+        if not self._here:
+            raise TypeError("the files of these cells lie on a server: they are fetched once, here")
+        return _copied, (self.ledger, self.runs, self._places)
+
     def series(self, key: str, name: str) -> pd.DataFrame:
         """History of a metric: step, epoch, value; empty if there is none."""
         flat = self._histories(key).get(name, array("d"))
@@ -66,14 +72,21 @@ class LedgerEvidence:
 
     def _folder(self, run: str) -> Path:
         """Where the files of a run are on this machine, downloaded if need be."""
-        for place in self._places:
-            if (here := place / run / "artifacts").is_dir():
-                return here
+        if (here := self._found(run)) is not None:
+            return here
         into = self._downloads / run
         if not into.is_dir():
             into.mkdir()
             self.ledger.fetch(run, into)
         return into
+
+    def _found(self, run: str) -> Path | None:
+        folders = (place / run / "artifacts" for place in self._places)
+        return next((folder for folder in folders if folder.is_dir()), None)
+
+    @cached_property
+    def _here(self) -> bool:
+        return all(self._found(run) is not None for run in self.runs.values())
 
     @cached_property
     def _places(self) -> tuple[Path, ...]:
@@ -84,3 +97,9 @@ class LedgerEvidence:
         folder = tempfile.mkdtemp(prefix="benchmark-evidence-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
+
+
+def _copied(ledger: Ledger, runs: Mapping[str, str], places: tuple[Path, ...]) -> LedgerEvidence:
+    copy = LedgerEvidence(ledger, runs)
+    copy._places = places  # asked once
+    return copy

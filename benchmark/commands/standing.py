@@ -4,10 +4,6 @@ That needs torch, which takes as long to load as a thousand records to read: it 
 another process meanwhile.
 """
 
-from collections.abc import Callable
-from concurrent.futures import Executor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +39,3 @@ def standing(runs: Path, files: list[Path]) -> Standing:
         if known and plan.state(cell, record, table)[0] == "changed":
             changed.add(record.key)
     return Standing(frozenset(changed), papers())
-
-
-def beside(runs: Path, files: list[Path], pool: Executor | None) -> Callable[[], Standing]:
-    """Begin to look, in a process of the pool if there is one; what is given back waits for it."""
-    if pool is not None:
-        with suppress(BrokenProcessPool, RuntimeError, OSError):  # it cannot start, or is gone
-            begun = pool.submit(standing, runs, files)
-
-            def ask() -> Standing:
-                try:
-                    return begun.result()
-                except BrokenProcessPool:  # killed, perhaps for memory
-                    return standing(runs, files)
-
-            return ask
-    return lambda: standing(runs, files)

@@ -9,6 +9,14 @@ from pandas import DataFrame
 from reports.evidence import Evidence
 
 
+@dataclass(frozen=True, slots=True)
+class Prints:
+    """A figure as it is printed: the bytes of a PNG and of a PDF."""
+
+    png: bytes
+    pdf: bytes
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Exhibit:
     """A finding, ready for print, page, terminal and re-use.
@@ -19,7 +27,7 @@ class Exhibit:
     table    display strings, per cent, as they are printed; None for a figure
     latex    the table as a fragment to input after booktabs and graphicx; None for a figure
     csv      the same numbers as plain CSV, fractions in [0, 1]: `id` first, the cells' `keys` last
-    figure   the figure; None for a table
+    figure   the figure, or its prints where it was made elsewhere; None for a table
     caption  protocol, number of seeds, what ± and the marks mean; plain text
     marks    same shape as table: '', 'bold' or 'underline' for the first word of a cell
     block    column of the table whose values part it into blocks of rows
@@ -34,7 +42,7 @@ class Exhibit:
     table: DataFrame | None
     latex: str | None
     csv: str
-    figure: Figure | None
+    figure: Figure | Prints | None
     caption: str = ""
     marks: DataFrame | None = None
     block: str = "ratio"

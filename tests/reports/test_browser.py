@@ -10,6 +10,7 @@ import pytest
 from conftest import one
 from pandas import DataFrame
 
+from reports.dossier import known
 from reports.exhibits import Exhibit
 from reports.frames import tidy
 from reports.page import page
@@ -91,7 +92,7 @@ def address(tmp_path_factory) -> str:
     csv = "id,mean,keys\n" + "".join(f"row-{i},1,{runs['key'][i]}\n" for i in range(4))
     exhibit = Exhibit("claims", "Claims", "Look.", table, None, csv, None)
     path = tmp_path_factory.mktemp("page") / "index.html"
-    written = page([("Claims", [exhibit])], runs, {}, notes=[HOSTILE], evidence=Kept())
+    written = page([("Claims", [exhibit])], runs, {}, notes=[HOSTILE], known=known(runs, Kept()))
     path.write_text(written, encoding="utf-8")
     return path.as_uri()
 

@@ -207,10 +207,10 @@ def test_functions_across_settings_get_a_section_and_evidence(make_runs, tmp_pat
         return shown.update(sections=[heading for heading, _ in sections], **other) or "page"
 
     monkeypatch.setattr(building, "page", page)
-    evidence = FakeEvidence()
     two = pd.concat([make_runs(ratios=[1]), make_runs(data="digits", ratios=[1])])
+    evidence = FakeEvidence(told={two["key"].iloc[0]: {"run": "r1"}})
     built = build(two, tmp_path, {}, evidence=evidence)
-    assert asked == [(30, evidence)] and shown["evidence"] is evidence
+    assert asked == [(30, evidence)] and {"run": "r1"} in shown["known"].cost["facts"]
     assert len(shown["sections"]) == 3 and shown["sections"][-1] == "Over all"
     assert built.notes[-1] == "Claims: nothing to hold them against."
     listed = json.loads((tmp_path / MANIFEST).read_text())["exhibits"]

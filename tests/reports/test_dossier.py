@@ -104,7 +104,7 @@ def test_numbers_have_four_significant_digits():
 
 
 def test_a_cell_tells_settings_curves_classes_and_digests(runs):
-    found = dossier.measured(runs, Whole())
+    found = dossier.known(runs, Whole()).measured
     json.dumps(found, allow_nan=False)
     cell, shared = found["cells"][0], found["shared"]
     assert cell["key"] == runs["key"][0] and cell["ratio"] == "balanced" and cell["epochs"] == 200
@@ -125,27 +125,27 @@ def test_a_cell_tells_settings_curves_classes_and_digests(runs):
 
 
 def test_evidence_without_histories_is_asked_by_name(runs):
-    cell, *_ = dossier.measured(runs, Evidence())["cells"]
+    cell, *_ = dossier.known(runs, Evidence()).measured["cells"]
     assert sorted(cell["curves"]) == ["head/moved", "train/loss"]
-    shared = dossier.measured(runs, Evidence())["shared"]
+    shared = dossier.known(runs, Evidence()).measured["shared"]
     assert shared[cell["curves"]["head/moved"][0]] == [7]  # no epoch known: the step
     assert cell["settings"] == {} and cell["accuracies"] == [0.1235, None]
 
 
 def test_evidence_with_histories_is_asked_once(runs):
     evidence = Whole()
-    dossier.measured(runs, evidence)
+    dossier.known(runs, evidence)
     assert evidence.asked == []
 
 
 def test_without_evidence_a_cell_has_its_row_only(runs):
-    cell, *_ = dossier.measured(runs, None)["cells"]
+    cell, *_ = dossier.known(runs, None).measured["cells"]
     assert cell["curves"] == {} and cell["accuracies"] == [] and cell["settings"] == {}
-    assert dossier.costs(runs, None)["facts"] == [{}] * len(runs)
+    assert dossier.known(runs, None).cost["facts"] == [{}] * len(runs)
 
 
 def test_what_a_machine_adds_is_apart(runs):
-    found = dossier.costs(runs, Whole())
+    found = dossier.known(runs, Whole()).cost
     assert found["headings"] == ["minutes", "images/s", "peak memory, MB", "finished"]
     assert found["rows"][0] == ["10.0", "3,600", "812", "2026-01-02T03:04:05"]
     assert found["facts"][0] == {
@@ -154,7 +154,7 @@ def test_what_a_machine_adds_is_apart(runs):
         "versions": {"torch": "2"},
         "run": "r1",
     }
-    told = json.dumps(dossier.measured(runs, Whole()))
+    told = json.dumps(dossier.known(runs, Whole()).measured)
     assert "c0ffee" not in told and "12.3" not in told and '"r1"' not in told
 
 
@@ -163,5 +163,5 @@ def test_rows_of_an_exhibit_lead_to_cells(runs):
     csv = f"id,mean,keys\na-1,0.5,{keys[1]} {keys[0]}\nb,,\nc,0.1,{keys[3]} elsewhere\n"
     one = Exhibit("one", "", "", None, None, csv, None)
     old = Exhibit("old", "", "", None, None, "head,mean\npsc,0.5\n", None)
-    found = dossier.measured(runs, None, [one, old])["exhibits"]
+    found = dossier.rows([one, old], runs)
     assert found == {"one": [("a-1", [1, 0]), ("c", [3, "elsewhere"])]}

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from pandas import DataFrame
 
+from reports.dossier import known
 from reports.exhibits import Exhibit
 from reports.exhibits.curves import accuracy_against_ratio
 from reports.exhibits.table import accuracy_table
@@ -127,14 +128,15 @@ def test_hostile_names_stay_names_everywhere(make_runs):
             result = {"names": [HOSTILE], "counts": [3], "versions": {HOSTILE: HOSTILE}}
             return {"cell": {HOSTILE: {HOSTILE: HOSTILE}}, "result": result, "run": HOSTILE}
 
+    runs = tidy(raw)
     exhibit = table_of({"claim": [HOSTILE], "verdict": [HOSTILE]}, f"id,keys\nx,{key}\n")
     written = page(
         [(HOSTILE, [exhibit, HOSTILE])],
-        tidy(raw),
+        runs,
         {HOSTILE: HOSTILE},
         about={HOSTILE: HOSTILE},
         notes=[HOSTILE],
-        evidence=Evidence(),
+        known=known(runs, Evidence()),
     )
     assert "<script>alert" not in written
     scripts = read(written).scripts

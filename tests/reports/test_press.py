@@ -1,4 +1,4 @@
-"""Figures printed in other processes: the same bytes, and nothing left behind."""
+"""Work done in other processes: the same bytes, and nothing left behind."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from test_build import PAPERS, contents
 
 from reports import press
 from reports.build import build
-from reports.exhibits import Exhibit
-from reports.press import Press, beside
+from reports.exhibits import Exhibit, Prints
+from reports.press import asked, beside, pressed, prints
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,11 +26,21 @@ def two(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
 
 
-def exhibit(name: str = "drawn") -> Exhibit:
+def drawn(name: str = "drawn", title: str = "") -> list[Exhibit]:
     figure = Figure(layout="constrained")
     figure.subplots().plot([0, 1], label="a line")
+    figure.axes[0].set_title(title)
     figure.legend(loc="outside right upper")
-    return Exhibit(name, name, "Look.", None, None, "id\n", figure, "A caption.")
+    return [Exhibit(name, name, "Look.", None, None, "id\n", figure, "A caption.")]
+
+
+def pid(*_: object) -> int:
+    return os.getpid()
+
+
+class Uncopied:
+    def __reduce__(self):
+        raise TypeError("no copies")
 
 
 def gone(pid: int) -> bool:
@@ -49,8 +59,8 @@ def gone(pid: int) -> bool:
 def test_a_build_beside_writes_the_same_bytes(full, tmp_path, two, monkeypatch):
     build(full, tmp_path / "here", PAPERS)
     with beside() as pool:
-        # whatever is drawn here is drawn twice
-        monkeypatch.setattr(press, "_of_figure", None)
+        # whatever is printed here is printed twice
+        monkeypatch.setattr(press, "style", None)
         build(full, tmp_path / "there", PAPERS, pool=pool)
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
@@ -71,45 +81,52 @@ def test_a_system_without_such_processes_prints_here(two, monkeypatch, error):
         assert pool is None
 
 
-def test_a_figure_that_cannot_be_copied_is_printed_here(two):
-    odd = exhibit()
-    odd.figure.axes[0].xaxis.set_major_formatter(lambda value, place: f"{value:g}")
-    expected = Press().prints(exhibit())
+def test_what_is_asked_is_done_beside(two):
     with beside() as pool:
-        prints = Press(pool)
-        prints.begin([odd, "a sentence", exhibit("other")])
-        assert prints.prints(odd)[0] and prints.prints(exhibit("other")) == expected
+        assert asked(pool, pid)() != os.getpid()
+    assert asked(None, pid)() == os.getpid()
 
 
-def test_a_killed_pool_loses_no_figure(two):
-    one, other = exhibit("one"), exhibit("other")
-    expected = Press().prints(exhibit())
+def test_what_cannot_be_copied_is_done_here(two):
+    with beside() as pool:
+        for odd in (lambda: None, Uncopied()):
+            assert asked(pool, pid, odd)() == os.getpid()
+
+
+def test_a_table_is_not_printed_and_a_figure_once(full):
+    table = Exhibit("t", "t", "Look.", None, "latex", "id\n", None)
+    (figure,), (kept,) = pressed(drawn), pressed(lambda: [table])
+    assert kept is table and isinstance(figure.figure, Prints)
+    assert prints(figure.figure) is figure.figure == prints(drawn()[0].figure)
+
+
+def test_a_killed_pool_loses_nothing(two):
+    expected = pressed(drawn)[0].figure
     with beside() as pool:
         assert isinstance(pool, ProcessPoolExecutor)
-        with pytest.raises(RuntimeError):
-            pool.submit(os._exit, 1).result()
-        prints = Press(pool)
-        prints.begin([one, other])
-        assert prints.prints(one) == prints.prints(other) == expected
+        answers = [asked(pool, time.sleep, 600), asked(pool, time.sleep, 600)]
+        waiting = asked(pool, pressed, drawn, "waiting")
+        for process in [*pool._processes.values()]:
+            process.kill()
+        assert waiting()[0].figure == expected  # begun, and done again here
+        assert asked(pool, pressed, drawn, "later")()[0].figure == expected
+        assert len(answers) == 2
 
 
-def test_an_error_of_drawing_is_told_as_it_is(two):
-    broken = exhibit()
-    broken.figure.axes[0].set_title("$\\unknown$")
+def test_an_error_is_told_as_it_is(two):
     with beside() as pool:
-        prints = Press(pool)
-        prints.begin([broken])
+        answer = asked(pool, pressed, drawn, "broken", "$\\unknown$")
         with pytest.raises(ValueError, match="unknown"):
-            prints.prints(broken)
+            answer()
 
 
 def test_nothing_is_left_behind(two):
     with pytest.raises(KeyboardInterrupt), beside() as pool:
         assert pool is not None
-        pid = pool.submit(os.getpid).result()
-        assert pid != os.getpid()
+        other = pool.submit(os.getpid).result()
+        assert other != os.getpid()
         raise KeyboardInterrupt
-    assert gone(pid)
+    assert gone(other)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc")

@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import pickle
 import shutil
 import time
 
@@ -52,6 +53,20 @@ def drawn(evidence: LedgerEvidence, record: Record) -> None:
     assert list(series.columns) == ["step", "epoch", "value"]
     assert list(series["step"]) == [0, 30, 60] and list(series["epoch"]) == [0, 0.5, 1]
     assert evidence.series(record.key, "head/nothing").empty
+
+
+def test_another_process_reads_what_lies_here(ledger, record, monkeypatch):
+    evidence = of(ledger)
+    copied = pickle.dumps(evidence)
+    for asked in ("places", "fetch", "histories"):  # the store is not asked again
+        monkeypatch.setattr(Ledger, asked, None)
+    check(pickle.loads(copied), record)
+
+
+def test_what_lies_on_a_server_is_fetched_by_one_process(ledger, record, monkeypatch):
+    monkeypatch.setattr(Ledger, "places", lambda _: ())
+    with pytest.raises(TypeError, match="lie on a server"):
+        pickle.dumps(of(ledger))
 
 
 def test_files_are_read_where_they_lie(ledger, record, monkeypatch):

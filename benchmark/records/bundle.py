@@ -25,6 +25,7 @@ from benchmark.records.record import Busy, Record, Torn, records
 SCHEMA = 1
 MANIFEST = "manifest.json"
 FILES = ("cell.json", "suites.json", "curves.json", "arrays.safetensors", "weights.safetensors")
+_DAMAGED = (tarfile.TarError, EOFError, UnicodeError, json.JSONDecodeError, RecursionError)
 RESULT = "result.json"  # put in place last: it vouches for the others
 LARGEST = {".json": 256 << 20, ".safetensors": 16 << 30}
 """Bytes of one file, at most; ours: the longest curves have 1 MB, a Swin-T's weights 110 MB."""
@@ -159,7 +160,7 @@ def _unpack(file: Path, folder: Path) -> None:
                     (folder / key).mkdir(exist_ok=True)
                     with open(folder / key / name, "xb") as sink:
                         shutil.copyfileobj(_part(tar, member), sink)
-    except (tarfile.TarError, EOFError, UnicodeError, json.JSONDecodeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"{file} is no bundle, or a damaged one ({error}).") from None
     except FileExistsError as error:
         raise ValueError(f"{file} has {Path(error.filename).name} of a cell twice.") from None

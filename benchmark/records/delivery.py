@@ -110,6 +110,8 @@ def _deliver(store: Store, record: Record, run: Any, asks: Callable[[str], str])
         return failure is not None and _fail(store, cell, suites, failure, run, asks)
     seal = digest(json.dumps(result, sort_keys=True).encode())
     if tags.get(COMMITTED) == seal:
+        if run.info.status == "RUNNING":  # begun by one who did not know that it was finished
+            store.end(str(run.info.run_id), _status(result), _finished(result))
         return _complete(store, record, cell, result, run, asks)
     kept = files(record, cell, result)
     points = _points(record, cell, result)
@@ -129,7 +131,7 @@ def _deliver(store: Store, record: Record, run: Any, asks: Callable[[str], str])
         store.untag(name, _REASON)  # of an earlier try
     _images(store, name, cell, result)
     store.attach(name, kept)
-    store.end(name, "FINISHED" if result["state"] == "done" else "FAILED", when)
+    store.end(name, _status(result), when)
     store.log(name, tags={COMMITTED: seal})
     return True
 
@@ -218,6 +220,10 @@ def _points(record: Record, cell: Cell, result: Mapping[str, Any]) -> list[Metri
             for name, value in measures(row)
         ),
     ]
+
+
+def _status(result: Mapping[str, Any]) -> str:
+    return "FINISHED" if result["state"] == "done" else "FAILED"
 
 
 def _finished(result: Mapping[str, Any]) -> int:

@@ -23,6 +23,7 @@ from benchmark.planning.cell import Cell
 from benchmark.records import delivery
 from benchmark.records.describe import EXPERIMENT_NOTE
 from benchmark.records.evidence import Histories, Point, epochs_of
+from benchmark.records.fresh import appear
 from benchmark.records.record import Record, Torn, records
 from benchmark.records.rows import COMMITTED, KEY, WHOLE, columns, row, size
 
@@ -42,6 +43,10 @@ class Unreachable(RuntimeError):
 def default_uri(folder: Path) -> str:
     """What `mlflow ui` opens in that folder without any flag."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+
+
+def _file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _unknown(suite: str) -> str:
@@ -166,28 +171,36 @@ class Ledger:
             for name, points in found.items()
         }
 
+    def running(self) -> dict[str, str]:
+        """Runs that MLflow shows in training: id -> key of the cell. Raises Unreachable."""
+        with self._store() as store:
+            found = [run for run in store.runs() if run.info.status == "RUNNING"]
+            return {run.info.run_id: run.data.tags[KEY] for run in found if KEY in run.data.tags}
+
     def check(self) -> str | None:
-        """What is wrong with a local database file, None if nothing is."""
+        """What is wrong with a local database file, None if nothing is, or if it is locked."""
         path = self.file
         if path is None or not path.is_file():
             return None
         try:
-            with closing(sqlite3.connect(path)) as connection:
+            with closing(sqlite3.connect(path, timeout=1.0)) as connection:
                 (answer,) = connection.execute("pragma quick_check").fetchone()
-        except sqlite3.DatabaseError as error:
-            return f"{path} is not a database ({error})"
+            if answer == "ok":
+                self.open()
+        except (sqlite3.DatabaseError, Unreachable) as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            locked = "database is locked" in reason
+            return None if locked else f"{path} is not a database that MLflow can use ({reason})"
         return None if answer == "ok" else f"{path}: {answer}"
 
     @property
     def file(self) -> Path | None:
         """The local database, None for a server."""
-        local = self.uri.startswith("sqlite:///")
-        return Path(self.uri.removeprefix("sqlite:///")) if local else None
+        return _file(self.uri)
 
     def release(self) -> None:
         """Close what MLflow keeps open of a local database, so that its file may be replaced."""
-        with _asking(self.uri) as client:
-            client._tracking_client.store.engine.dispose()
+        _release(self.uri)
 
     @contextmanager
     def _store(self) -> "Iterator[_Store]":
@@ -199,7 +212,11 @@ class Ledger:
         found = client.get_experiment_by_name(EXPERIMENT)
         if found is None:
             where = self.artifacts.resolve().as_uri() if self.uri.startswith("sqlite") else None
-            client.create_experiment(EXPERIMENT, artifact_location=where)
+            try:
+                client.create_experiment(EXPERIMENT, artifact_location=where)
+            except Exception:  # mlflow's own, where another process has made it at this moment
+                if client.get_experiment_by_name(EXPERIMENT) is None:
+                    raise
             found = client.get_experiment_by_name(EXPERIMENT)
         for tag, value in EXPERIMENT_TAGS.items():
             if tag not in found.tags:  # what somebody changed stays as it is
@@ -216,6 +233,7 @@ class _asking:
     def __enter__(self) -> Any:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         try:
@@ -227,6 +245,10 @@ class _asking:
             raise Unreachable(f"mlflow cannot be imported ({error}). Install it.") from None
         try:
             logging.getLogger("mlflow").setLevel(logging.WARNING)
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks
+            if (path := _file(self.uri)) is not None and not path.exists():
+                _release(self.uri)  # of one that was deleted
+                appear(path, self._make)
             return MlflowClient(tracking_uri=self.uri)
         except Exception as error:  # mlflow raises whatever its store raises
             raise self._sentence(error) from error
@@ -234,6 +256,13 @@ class _asking:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, Unreachable):
             raise self._sentence(error) from error
+
+    @staticmethod
+    def _make(path: Path) -> None:
+        from mlflow.tracking import MlflowClient
+
+        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+        _release(f"sqlite:///{path}")
 
     def _sentence(self, error: BaseException) -> Unreachable:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
@@ -290,12 +319,19 @@ class _Store:
 
     def dataset(self, run: str, name: str, digest: str, profile: Mapping[str, int]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         images = Dataset(
             name, digest, "local", json.dumps({"uri": name}), None, json.dumps(dict(profile))
         )
-        tag = InputTag("mlflow.data.context", "training")
-        self.client.log_inputs(run, datasets=[DatasetInput(images, [tag])])
+        inputs = [DatasetInput(images, [InputTag("mlflow.data.context", "training")])]
+        try:
+            self.client.log_inputs(run, datasets=inputs)
+        except MlflowException as error:
+            if "unique" not in str(error).lower():
+                raise
+            # another process has made the same data set at this moment: now it is found
+            self.client.log_inputs(run, datasets=inputs)
 
     def attach(self, run: str, contents: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -318,6 +354,13 @@ class _Store:
     def history(self, run: str, metric: str) -> list[tuple[int, int]]:
         found = self.client.get_metric_history(run, metric)
         return [(each.timestamp, each.step) for each in found]
+
+
+def _release(uri: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    if (engine := SqlAlchemyStore._engine_map.get(uri)) is not None:
+        engine.dispose()
 
 
 class _Touched:

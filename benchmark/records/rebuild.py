@@ -31,7 +31,8 @@ def rebuild(ledger: Ledger, found: Iterable[Record]) -> tuple[int, Path | None]:
     built = replace(ledger, uri=f"sqlite:///{fresh}")
     try:
         count = built.deliver(whole)
-        built.release()
+        for each in (built, ledger):
+            each.release()
         aside = swap(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -41,7 +42,6 @@ def rebuild(ledger: Ledger, found: Iterable[Record]) -> tuple[int, Path | None]:
 def _demand(ledger: Ledger, here: set[str]) -> None:
     """Raises ValueError where a rebuilt database would lack finished cells of this one."""
     frame = ledger.read()
-    ledger.release()
     lost = frame[~frame["key"].isin(here)]
     if len(lost):
         raise ValueError(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmark.planning.cell import Cell, Stage, freeze
+from benchmark.records import files
 from benchmark.records import record as module
 from benchmark.records.record import Busy, Record, Torn, digest, records, write_whole
 
@@ -70,9 +71,9 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, step):
                 self.file.write(content[:2])
                 full()
 
-        monkeypatch.setattr(module, "open", Full, raising=False)
+        monkeypatch.setattr(files, "open", Full, raising=False)
     else:
-        monkeypatch.setattr(module.os, step, full)
+        monkeypatch.setattr(files.os, step, full)
     with pytest.raises(OSError, match="no space"):
         write_whole(path, b"new content")
     monkeypatch.undo()
@@ -89,7 +90,7 @@ def test_content_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
             done.append(name)
             return real(*args)
 
-        monkeypatch.setattr(module.os, name, call)
+        monkeypatch.setattr(files.os, name, call)
     write_whole(tmp_path / "file", b"content")
     assert done == ["fsync", "replace", "fsync"]  # file, name, folder
 
@@ -231,13 +232,53 @@ def test_a_result_that_is_none(finished, content):
         finished.result()
 
 
-@pytest.mark.parametrize("schema", [0, 99, None])
-def test_other_schemas(finished, schema):
-    body = {**finished.result(), "schema": schema}
+def seal(record, **changes):
+    """Change a result, and seal it again."""
+    body = {**record.result(), **changes}
     sealed = {**body, "checksum": digest(module._json(body))}
-    (finished.folder / "result.json").write_bytes(module._json(sealed))
-    with pytest.raises(Torn, match=f"has schema {schema}, not {module.SCHEMA}"):
+    (record.folder / "result.json").write_bytes(module._json(sealed))
+
+
+@pytest.mark.parametrize("schema", [0, None])
+def test_older_schemas(finished, schema):
+    seal(finished, schema=schema)
+    with pytest.raises(Torn, match=f"has schema {schema}, not {module.SCHEMA}.*doctor --fix"):
         finished.result()
+    finished.clear()
+    assert finished.result() is None
+
+
+def test_a_newer_schema_is_not_cleared_away(finished):
+    """An older checkout must not throw away what a newer one has trained."""
+    seal(finished, schema=module.SCHEMA + 1)
+    before = {path: path.read_bytes() for path in finished.folder.iterdir()}
+    for look in (Record.result, Record.clear, Record.weights):
+        with pytest.raises(Torn, match="newer version: it has schema 2.*Update this checkout"):
+            look(finished)
+    assert {path: path.read_bytes() for path in finished.folder.iterdir()} == before
+
+
+def test_the_result_of_another_cell(finished):
+    other = Record(finished.folder.with_name("0" * 16))
+    finished.folder.rename(other.folder)
+    with pytest.raises(Torn, match=f"states the cell {finished.key}"):
+        other.result()
+
+
+def test_a_digit_of_the_curves_that_changed(finished):
+    path = finished.folder / "curves.json"
+    path.write_text(path.read_text().replace("0.5", "0.4"))
+    with pytest.raises(Torn, match="curves.json does not match its result"):
+        finished.curves()
+    finished.clear()
+    assert finished.curves() == []
+
+
+def test_curves_of_a_result_that_vouches_for_none(finished):
+    """As results from before had it."""
+    files = {n: d for n, d in finished.result()["files"].items() if n != "curves.json"}
+    seal(finished, files=files)
+    assert finished.curves() == [{"epoch": 1, "loss": 0.5}]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ buffers, the optimiser's momenta, the losses of the epoch so far and the positio
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from benchmark.records.record import digest, write_whole
+from benchmark.records.faults import point
+from benchmark.records.files import digest, remove, write_whole
 
-SCHEMA = 1
+SCHEMA = 2  # 2: what the last bits depend on is in the note
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +38,38 @@ def write(folder: Path, key: str, checkpoint: Checkpoint) -> None:
     packed = save(tensors, {"note": json.dumps(checkpoint.note)})
     head = json.dumps({"schema": SCHEMA, "key": key, "checksum": digest(packed)}).encode()
     write_whole(folder / f"checkpoint-{generation:06d}.safetensors", head + b"\n" + packed)
+    point("checkpoint: before the oldest goes")
     for path in _paths(folder)[:-2]:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
-def read(folder: Path, key: str) -> Checkpoint | None:
-    """The newest generation that is whole and belongs to this cell; None if there is none."""
+def read(
+    folder: Path, key: str, warn: Callable[[str], None] = lambda sentence: None
+) -> Checkpoint | None:
+    """The newest generation that is whole and belongs to this cell; None if there is none.
+
+    warn  hears a sentence about each newer one that cannot be gone on with
+    """
     for path in reversed(_paths(folder)):
-        head, _, packed = path.read_bytes().partition(b"\n")
         try:
+            head, _, packed = path.read_bytes().partition(b"\n")
             seal = json.loads(head)
-        except ValueError:
-            continue  # torn: the generation before it is whole
-        if seal == {"schema": SCHEMA, "key": key, "checksum": digest(packed)}:
+        except (OSError, ValueError, RecursionError) as error:
+            warn(f"{path} cannot be read ({error}): what is older is gone on with")
+            continue
+        wanted = {"schema": SCHEMA, "key": key, "checksum": digest(packed)}
+        if seal == wanted:
             size = int.from_bytes(packed[:8], "little")
             metadata = json.loads(packed[8 : 8 + size])["__metadata__"]
             return Checkpoint(load(packed), json.loads(metadata["note"]))
+        warn(f"{path} {_strange(seal, wanted)}: what is older is gone on with")
     return None
 
 
 def clear(folder: Path) -> None:
     """Remove all generations: the cell is finished."""
     for path in _paths(folder):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -88,9 +99,25 @@ def restore(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> 
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
+def _strange(seal: Any, wanted: Mapping[str, Any]) -> str:
+    """What is wrong with a head line that is not as it should be."""
+    if not isinstance(seal, dict) or seal.keys() != wanted.keys():
+        return "is damaged"
+    if seal["schema"] != wanted["schema"]:
+        return f"has schema {seal['schema']}, not {wanted['schema']}"
+    if seal["key"] != wanted["key"]:
+        return "is of another cell, or from before a change of its head or its data"
+    return "is damaged"
+
+
 def _paths(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*.safetensors"))
+    """All generations, oldest first; of a folder that bears such a name too."""
+    found = folder.glob("checkpoint-*.safetensors")
+    return sorted((path for path in found if _NAME.fullmatch(path.name)), key=_generation)
 
 
 def _generation(path: Path) -> int:
     return int(path.stem.removeprefix("checkpoint-"))
+
+
+_NAME = re.compile(r"checkpoint-\d+\.safetensors")

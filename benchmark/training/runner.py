@@ -1,5 +1,6 @@
 """One cell from start to finish: material, backbone, head, train, evaluate, record."""
 
+import logging
 import math
 import os
 import platform
@@ -24,6 +25,8 @@ from benchmark.planning.cell import Cell, Pairs
 from benchmark.planning.plan import Registry
 from benchmark.planning.plan import heads as heads_of
 from benchmark.planning.recipes import Recipe
+from benchmark.records.claims import Claim
+from benchmark.records.faults import point
 from benchmark.records.record import Record, digest, records
 from benchmark.training import checkpoint
 from benchmark.training.checkpoint import Checkpoint
@@ -31,7 +34,7 @@ from benchmark.training.evaluate import collapse, features, judge, see
 from benchmark.training.points import keeper
 from benchmark.training.registry import registry
 from benchmark.training.streams import address, stream
-from benchmark.training.train import Diverged, Progress, Trunk, Watch, train
+from benchmark.training.train import Diverged, Progress, Trunk, Unfit, Watch, train
 from datasets import DATASETS
 from datasets.augment import Change
 from datasets.base import Material, Split
@@ -55,6 +58,7 @@ class Place:
 
     words    files of word vectors by name of the data set; '' for all that have none of their own
     readers  processes that read and change images one by one, where that is to be done
+    every    seconds between two checkpoints; two minutes, ours
     """
 
     runs: Path
@@ -64,6 +68,7 @@ class Place:
     threads: int = 1
     words: Mapping[str, Path] = field(default_factory=dict)
     readers: int = 0
+    every: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +76,15 @@ class Ear:
     """Who listens while a cell is trained.
 
     pulse  called after each step with (step, steps)
-    epoch  called after each epoch with its row
+    epoch  called after each epoch with its row; where a cell goes on, with the rows so far first
     stop   True: finish the step, save, raise Stopped
+    warn   called with a sentence about what did not stop the cell; the record keeps it as well
     """
 
     pulse: Callable[[int, int], None] = lambda step, steps: None
     epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
     stop: Callable[[], bool] = lambda: False
+    warn: Callable[[str], None] = logging.getLogger("benchmark").warning
 
 
 def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
@@ -88,20 +95,28 @@ def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
     ear = ear or Ear()
     record = Record(place.runs / cell.key)
     torch.set_num_threads(place.threads)
-    with record.claim(_claim(place)):
+    with record.claim(_claim(place)) as claim:
         done = record.result()  # another process may have finished it since it was planned
         if done is not None:
+            record.tidy()  # it may have died before it did that
             return str(done["state"])
         record.begin(cell)
-        job = _Job(cell, place, record)
         try:
-            progress = job.train(ear)
+            try:
+                job = _Job(cell, place, record, claim, ear)
+                progress = job.train(job.resumed())
+            except Unfit as error:  # what was built is half restored: it is built anew
+                torch.set_num_threads(place.threads)
+                job = _Job(cell, place, record, claim, ear)
+                job.warn(f"{cell.label} starts over: {error}")
+                progress = job.train(None)
             job.finish(progress)
         except Diverged as error:
             job.diverged(error)
             return "diverged"
         finally:
             if record.result() is not None:
+                point("checkpoint: before all go")
                 checkpoint.clear(record.folder)
     return "done"
 
@@ -167,8 +182,18 @@ def protocol(cell: Cell) -> Recipe:
 class _Job:
     """A cell in the making: its parts, built once."""
 
-    def __init__(self, cell: Cell, place: Place, record: Record):
+    def __init__(
+        self,
+        cell: Cell,
+        place: Place,
+        record: Record,
+        claim: Claim | None = None,
+        ear: Ear | None = None,
+    ):
         self.cell, self.place, self.record = cell, place, record
+        self.claim, self.ear = claim or Claim(record.folder), ear or Ear()
+        self.warnings: list[str] = []
+        self.unwritten = False
         self.material = material(cell.data, place.data_root)
         self.stage = len(cell.stages) - 1
         self.last = cell.stages[-1]
@@ -204,9 +229,40 @@ class _Job:
         ).to(place.device, memory_format=torch.channels_last)
         self.head = heads[-1].to(place.device)
 
-    def train(self, ear: Ear) -> Progress:
+    def warn(self, sentence: str) -> None:
+        """Say what did not stop the cell, now and in its record."""
+        self.warnings.append(sentence)
+        self.ear.warn(sentence)
+
+    def resumed(self) -> Checkpoint | None:
+        """Where an earlier process stopped, None to begin at the beginning.
+
+        The threads are those that the cell was begun with. Where something else has changed on
+        which the last bits depend, it starts over: its two halves would be of two kinds.
+        """
+        found = checkpoint.read(self.record.folder, self.origin, self.warn)
+        if found is None:
+            return None
+        note = dict(found.note)
+        known, here = note.pop("circumstances"), circumstances(self.place)
+        changed = [name for name in here if name != "threads" and known.get(name) != here[name]]
+        if changed:
+            said = ", ".join(f"{name} was {known.get(name)}, is {here[name]}" for name in changed)
+            self.warn(f"{self.cell.label} starts over, or its last bits would change: {said}")
+            return None
+        self.warnings = [*note.pop("warnings"), *self.warnings]
+        if known["threads"] != here["threads"]:
+            self.place = replace(self.place, threads=known["threads"])
+            torch.set_num_threads(self.place.threads)
+            self.record.note(_claim(self.place))
+            self.warn(
+                f"{self.cell.label} goes on with {known['threads']} threads, as it was begun, not "
+                f"with {here['threads']}: its last bits depend on them"
+            )
+        return replace(found, note=note)
+
+    def train(self, resume: Checkpoint | None) -> Progress:
         """Prepare the head and train it, from where an earlier process stopped, if one did."""
-        resume = checkpoint.read(self.record.folder, self.origin)
         if self.stage and resume is None:
             self.look.eval()
             known, labels = features(self.look, self.passes("train")())
@@ -219,11 +275,14 @@ class _Job:
         else:
             kept = {n: v for n, v in resume.tensors.items() if n.startswith(EPOCHS)}
             self.snapshots = kept
+            for row in resume.note["curves"]:  # who listened may have died before it heard of it
+                self.ear.epoch(row)
         watch = Watch(
-            epoch=partial(self.after_epoch, ear),
-            pulse=ear.pulse,
-            stop=ear.stop,
+            epoch=self.after_epoch,
+            pulse=self.pulse,
+            stop=self.ear.stop,
             save=self.save,
+            every=self.place.every,
         )
         recipe = Recipe.model_validate(dict(self.last.recipe))
         if self.place.device.startswith("cuda"):
@@ -241,10 +300,25 @@ class _Job:
             resume=resume,
         )
 
+    def pulse(self, step: int, steps: int) -> None:
+        """Tell where training stands; Lost where another process has taken the cell over."""
+        self.claim.pulse()
+        self.ear.pulse(step, steps)
+
     def save(self, checkpoint_: Checkpoint) -> None:
-        """Write a checkpoint, with the snapshots so far."""
-        whole = replace(checkpoint_, tensors={**checkpoint_.tensors, **self.snapshots})
-        checkpoint.write(self.record.folder, self.origin, whole)
+        """Write a checkpoint, with the snapshots so far; where that cannot be, training goes on."""
+        own = {"circumstances": circumstances(self.place), "warnings": self.warnings}
+        whole = Checkpoint({**checkpoint_.tensors, **self.snapshots}, {**checkpoint_.note, **own})
+        self.claim.sure()
+        try:
+            checkpoint.write(self.record.folder, self.origin, whole)
+        except OSError as error:
+            if not self.unwritten:  # said once; tried again the next time
+                self.warn(
+                    f"{self.cell.label} goes on without a new checkpoint, which cannot be written "
+                    f"({error.strerror or error}): if it is interrupted, more is done again"
+                )
+            self.unwritten = True
 
     def remember(self, epoch: int) -> None:
         """Keep which point each class has, and whatever else a head counts by class, for a film."""
@@ -343,7 +417,7 @@ class _Job:
         """Whether a share is carved off: then the cell is judged on that, and never sees test."""
         return self.material.validation is not None
 
-    def after_epoch(self, ear: Ear, row: dict[str, Any]) -> dict[str, float]:
+    def after_epoch(self, row: dict[str, Any]) -> dict[str, float]:
         """What an epoch's row has beside the loss; whoever listens hears of it."""
         epochs = dict(self.last.recipe)["epochs"]
         extra = {"time": int(time.time() * 1000)}
@@ -362,7 +436,7 @@ class _Job:
         if _due(row["epoch"], epochs, SNAPSHOTS):
             self.remember(row["epoch"])
         self.memory = max(self.memory, psutil.Process().memory_info().rss / 2**20)
-        ear.epoch({**row, **extra})
+        self.ear.epoch({**row, **extra})
         return extra
 
     def collapse(self) -> dict[str, float]:
@@ -393,12 +467,13 @@ class _Job:
         oracle = [row["oracle"] for row in progress.curves if "oracle" in row]
         if oracle:
             numbers["oracle"] = max(oracle)
+        self.claim.sure()
         self.record.write_curves(progress.curves)
         result = {**self.facts(progress), "state": "done", "metrics": numbers}
         given = {} if self.words is None else {"words": self.words}
         given |= {f"source.{stage}": vectors for stage, vectors in self.sources.items()}
         arrays = verdict.arrays | {name: value.numpy() for name, value in given.items()} | self.film
-        self.record.finish(result, arrays, self.weights())
+        self.record.finish(result, arrays, self.weights(), self.claim.sure)
 
     def diverged(self, error: Diverged) -> None:
         """A diverged cell is a finding: recorded with its step, never averaged."""
@@ -408,8 +483,9 @@ class _Job:
             "metrics": {},
             "diverged_step": error.step,
         }
+        self.claim.sure()
         self.record.write_curves(error.progress.curves)
-        self.record.finish(result, {}, {})
+        self.record.finish(result, {}, {}, self.claim.sure)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Backbone and all heads, as `_fill` reads them."""
@@ -446,6 +522,7 @@ class _Job:
                 "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "device": _device_name(place.device),
                 "threads": place.threads,
+                **({"warnings": self.warnings} if self.warnings else {}),
                 **times,
             },
             "seen": progress.seen,
@@ -657,6 +734,16 @@ def _claim(place: Place) -> dict[str, Any]:
         "since": time.time(),
         "versions": _versions(),
     }
+
+
+def circumstances(place: Place) -> dict[str, Any]:
+    """What the last bits of a cell depend on beside the cell itself; kept in its checkpoints."""
+    cuda = place.device.startswith("cuda")
+    kind = "" if cuda else f" {torch.backends.cpu.get_cpu_capability()}"
+    numeric = {name: version(name) for name in ("torch", "numpy", "scipy", "torchvision", "pillow")}
+    if cuda:
+        numeric["cudnn"] = str(torch.backends.cudnn.version())
+    return {"device": _device_name(place.device) + kind, "threads": place.threads, **numeric}
 
 
 @lru_cache(maxsize=1)

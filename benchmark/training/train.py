@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.planning.recipes import Recipe
+from benchmark.records.faults import point
 from benchmark.training import checkpoint
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.schedule import factor
@@ -23,6 +24,7 @@ from benchmark.training.streams import address, beta, stream
 from heads.base import Clock, Head, Sweep
 
 READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced steps
+SHARE = 50  # ends of epochs less far apart than so many writings have one checkpoint; 2 %, ours
 MOMENTUM = 0.999  # of the teacher: MoCo, arXiv:1911.05722, sec. 3.2; PaCo, arXiv:2107.12028, code
 
 
@@ -38,6 +40,10 @@ class Diverged(RuntimeError):
 
 class Stopped(RuntimeError):
     """Asked to stop; the position is saved."""
+
+
+class Unfit(ValueError):
+    """A checkpoint that is whole does not fit what is to be trained; that is half restored."""
 
 
 class Batches(Protocol):
@@ -147,7 +153,8 @@ class Watch:
     epoch    called after each epoch with its row, may add to it (validation, oracle)
     pulse    called after each step with (step, steps)
     stop     True: finish the step, save, raise Stopped
-    save     called with a Checkpoint, at most every `every` seconds and when stopped
+    save     called with a Checkpoint every `every` seconds, at the end of each epoch unless that
+             would take more than 2 % of the time, and when stopped
     """
 
     epoch: Callable[[dict[str, Any]], Mapping[str, float]] = lambda row: {}
@@ -205,7 +212,7 @@ def train(
     sweep        all training features in evaluation mode, for heads that need them every epoch
     resume       where an earlier run of this very stage stopped
 
-    Raises Diverged, Stopped.
+    Raises Diverged, Stopped, Unfit.
     """
     steps = batches.steps * recipe.epochs
     if not steps:
@@ -298,6 +305,7 @@ class _Run:
         self.device = next((p.device for p in look.parameters()), self.device)
         self.losses = torch.zeros(steps, device=self.device)
         self.started = self.saved = time.monotonic()
+        self.writing = 0.0  # seconds that the last checkpoint took
 
     def advance(self, loss: Tensor, now: Progress) -> None:
         """One optimiser step at the rate that the schedule has for it."""
@@ -308,11 +316,13 @@ class _Run:
         # On an accelerator looking at the loss would wait for it: end_epoch looks at all at once.
         if self.device.type == "cpu" and not math.isfinite(loss.item()):
             raise Diverged(now.step, self.over(now))
+        point("step: before backward")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         if self.taught:
             self.taught.follow()
+        point("step: after the optimiser")
 
     def note(self, now: Progress, steps: int, images: int) -> None:
         """Count the step; take readings where they are due."""
@@ -346,7 +356,10 @@ class _Run:
 
     def keep(self, now: Progress) -> None:
         """Save where it is time: after the row of an epoch that is over, so that none is lost."""
-        if self.watch.save and time.monotonic() - self.saved >= self.watch.every:
+        due = self.watch.every
+        if now.step % self.steps == 0:
+            due = min(due, SHARE * self.writing)
+        if self.watch.save and time.monotonic() - self.saved >= due:
             self.save(now)
 
     def save(self, now: Progress) -> None:
@@ -368,22 +381,27 @@ class _Run:
             "curves": now.curves,
             "readings": now.readings,
         }
+        began = time.monotonic()
         self.watch.save(Checkpoint(tensors, note))
         self.saved = time.monotonic()
+        self.writing = self.saved - began
 
     def restore(self, resume: Checkpoint) -> Progress:
-        """Put everything back in place."""
-        for prefix, part in self.parts.items():
-            own = {
-                name.removeprefix(prefix): value
-                for name, value in resume.tensors.items()
-                if name.startswith(prefix)
-            }
-            part.load_state_dict(own)
-        checkpoint.restore(self.optimizer, resume.tensors)
-        self.losses.copy_(resume.tensors["losses"])
-        note = dict(resume.note)
-        return Progress(**note)
+        """Put everything back in place; Unfit where that cannot be."""
+        try:
+            for prefix, part in self.parts.items():
+                own = {
+                    name.removeprefix(prefix): value
+                    for name, value in resume.tensors.items()
+                    if name.startswith(prefix)
+                }
+                part.load_state_dict(own)
+            checkpoint.restore(self.optimizer, resume.tensors)
+            self.losses.copy_(resume.tensors["losses"])
+            return Progress(**dict(resume.note))
+        except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            first = str(error).partition("\n")[0]
+            raise Unfit(f"its checkpoint does not fit ({first})") from error
 
 
 Blend = Callable[[Head, Tensor], Tensor]

@@ -104,6 +104,24 @@ def test_another_schema_is_left_alone(tmp_path, monkeypatch):
     assert read(tmp_path, "key") is None
 
 
+def test_what_is_passed_over_is_said(tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA - 1)
+        write(tmp_path, "key", made(1))
+    write(tmp_path, "other", made(2))
+    (tmp_path / "checkpoint-000003.safetensors").mkdir()
+    (tmp_path / "checkpoint-000004.safetensors").write_bytes(b"[]\n")
+    (tmp_path / "checkpoint-000005.safetensors").write_bytes(b"\xff\n")
+    said = []
+    assert read(tmp_path, "key", said.append) is None
+    want = ["cannot be read", "is damaged", "cannot be read", "is of another cell", "has schema 1"]
+    for number, (sentence, what) in enumerate(zip(said, want, strict=True)):
+        assert sentence.startswith(f"{tmp_path}/checkpoint-{5 - number:06d}.safetensors {what}")
+        assert sentence.endswith("what is older is gone on with")
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_write_that_fails_leaves_what_was(tmp_path, monkeypatch):
     write(tmp_path, "key", made(1))
     write(tmp_path, "key", made(2))

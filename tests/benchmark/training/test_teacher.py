@@ -207,8 +207,8 @@ def test_a_teacher_left_out_of_a_checkpoint_would_show(specimens, place, tmp_pat
         run(own, place, stopping_after(3))
     read = checkpoint.read
 
-    def forgetful(folder, key):
-        found = read(folder, key)
+    def forgetful(*asked):
+        found = read(*asked)
         if found is None:
             return None
         look = {k: v for k, v in found.tensors.items() if k.startswith("look.")}

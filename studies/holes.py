@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from benchmark.planning import suite
+from benchmark.planning import document, suite
 from benchmark.planning.cell import Cell
 from benchmark.planning.suite import Suite, suggest
 
@@ -200,12 +200,16 @@ def reached(cell: Cell, address: str, default: Callable[[str, str], Any]) -> Any
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
-            raise ValueError(f"no study file {name!r}. Give the path of a YAML file.")
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            there = False
+        if not there:
+            raise ValueError(f"no study file {name[:160]!r}. Give the path of a YAML file.")
         return path
     if name not in names():
         raise ValueError(
-            f"unknown study {name!r}. {suggest(name, names())}"
+            f"unknown study {name[:160]!r}. {suggest(name, names())}"
             f"Studies: {', '.join(names())}; or the path of a YAML file."
         )
     return STUDIES / f"{name}.yaml"
@@ -214,14 +218,13 @@ def _find(name: str) -> Path:
 def _parsed(path: Path) -> tuple[list[Any], str]:
     """The blocks of a file, and the comment on top."""
     try:
-        text = path.read_text(encoding="utf-8")
-        blocks = yaml.safe_load(text)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(document.LONGEST + 1)  # more is refused, however much it is
+        blocks = document.load(text)
     except Exception as error:  # beside YAMLError its constructors raise KeyError, ValueError, …
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise ValueError(
-            f"{path.name}{line} is not YAML: {problem}. "
+            f"{path.name}{document.line(error)} is not YAML that can be used: "
+            f"{document.problem(error)}. "
             "Mend the file; docs/studies.md shows the grammar."
         ) from None
     if not isinstance(blocks, list) or not blocks:
@@ -240,8 +243,8 @@ def _search(block: Mapping[str, Any], changes: Sequence[str], file: str) -> Sear
     for change in changes:
         name, _, text = change.partition("=")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value = document.load(text)
+        except Exception:  # as for a whole file
             value = text  # said below: no setting is such a word
         values = {**values, name.strip().removeprefix("search."): value}
     known = [each.name for each in fields(Search)]

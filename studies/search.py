@@ -40,6 +40,12 @@ WARMUP = 5  # a fifth of the epochs is never pruned, ours: the first rate decide
 
 TELLING = 10  # finished trials from which importances are said, ours: of fewer they are noise
 PRUNED = "worse than the median of the trials before it"
+LEFT = "its process is gone"  # a trial that is failed for that is asked for again
+AGAIN = "again"  # user attribute of such a one: the number of the trial that it stands for
+
+
+class Taken(ValueError):
+    """A process has this journal open, and works on what is open in it."""
 
 
 class _Held:
@@ -73,7 +79,7 @@ class Journal:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self.handle)
-            raise ValueError(
+            raise Taken(
                 f"study {self.path.stem} is run by another process, which has {self.path} open. "
                 "Wait for it, or stop it."
             ) from None
@@ -114,6 +120,26 @@ class Journal:
             load_if_exists=True,
             pruner=pruner,
         )
+
+
+def left_open(path: Path, *, fail: bool = False) -> list[str]:
+    """Trials that Optuna believes to be running, and nobody trains: by study and number.
+
+    fail  fail them; a study that goes on asks for each of them again, with the same values
+
+    Raises Taken where a process has the journal, ValueError where it cannot be read.
+    """
+    found = []
+    with Journal(path) as journal:
+        for name in optuna.get_all_study_names(journal.storage):
+            study = optuna.load_study(study_name=name, storage=journal.storage)
+            for trial in study.get_trials(deepcopy=False):
+                if trial.state not in FINISHED:
+                    found.append(f"{name}, trial {trial.number}")
+                    if fail:
+                        journal.storage.set_trial_user_attr(trial._trial_id, "why", LEFT)
+                        study.tell(trial.number, state=TrialState.FAIL)
+    return found
 
 
 def identity(name: str, facts: Any) -> str:
@@ -191,12 +217,36 @@ class Searching:
     def open(self) -> list[Draw]:
         """Trials that an earlier process left open."""
         left = [trial for trial in self.trials if trial.state not in FINISHED]
-        return [self._draw(each.number, each) for each in left]
+        return [self._draw(self._place(each), each) for each in left]
 
     def ask(self) -> Draw | None:
         """The next trial; None where all that were asked for are begun."""
-        number = len(self.trials)
-        return self._draw(number, None) if number < self.search.trials else None
+        trials = self.trials
+        replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
+        for trial in trials:
+            if trial.user_attrs.get("why") == LEFT and trial.number not in replaced:
+                return self._again(trial)
+        place = len(trials) - len(replaced - {None})
+        return self._draw(place, None) if place < self.search.trials else None
+
+    def _again(self, lost: FrozenTrial) -> Draw:
+        """A trial in the place of one that was failed because its process was gone."""
+        self.study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=lost.params,
+                distributions=lost.distributions,
+                user_attrs={AGAIN: lost.number},
+            )
+        )
+        return self._draw(self._place(lost), self.trials[-1])
+
+    def _place(self, trial: FrozenTrial) -> int:
+        """The number that a trial would have, had none been failed: from it values are drawn."""
+        trials = self.trials
+        while (number := trial.user_attrs.get(AGAIN)) is not None:
+            trial = trials[number]
+        return trial.number - sum(AGAIN in each.user_attrs for each in trials[: trial.number])
 
     def _draw(self, number: int, left: FrozenTrial | None) -> Draw:
         text = f"{self.search.seed} {number}"
@@ -254,7 +304,8 @@ class Searching:
     def twin(self, key: str) -> FrozenTrial | None:
         """The finished trial that was the same cell, if there is one."""
         for trial in self.trials:
-            if trial.state in FINISHED and trial.user_attrs.get("cell") == key:
+            told = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+            if told and trial.user_attrs.get("cell") == key:
                 return trial
         return None
 
@@ -272,7 +323,8 @@ class Searching:
         """How many trials are finished, pruned, open."""
         states = [trial.state for trial in self.trials]
         done, pruned = states.count(TrialState.COMPLETE), states.count(TrialState.PRUNED)
-        return {"finished": done, "pruned": pruned, "open": len(states) - done - pruned}
+        left = sum(state not in FINISHED for state in states)
+        return {"finished": done, "pruned": pruned, "open": left}
 
     def best(self) -> tuple[dict[str, Value], float] | None:
         """The choice: the best finished trial's values and validation accuracy."""

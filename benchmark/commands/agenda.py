@@ -264,7 +264,7 @@ def _names(cell: Cell, root: Path) -> Sequence[str]:
 
 
 def _stand(cells: Sequence[Cell], here: _Here, refresh: bool) -> list[Item]:
-    barred = {"diverged", "declined", "running"} | (set() if refresh else {"changed"})
+    barred = {"diverged", "declined"} | (set() if refresh else {"changed"})
     finished = [result for result in map(_result, records(here.runs)) if result]
     items: list[Item] = []
     states: dict[str, str] = {}

@@ -1,9 +1,10 @@
 """The desk at which `run` and `study` work: what is due, who trains it, and who hears of it."""
 
 import os
-import signal
+import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,18 @@ from rich.console import Console
 from benchmark.commands import agenda
 from benchmark.commands.agenda import Agenda
 from benchmark.commands.display import Display, duration
-from benchmark.engines import local
+from benchmark.engines import machine
 from benchmark.engines.local import Event, Local
+from benchmark.engines.signals import leaving
 from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
 from benchmark.planning.plan import DONE, Item
 from benchmark.planning.suite import Suite
+from benchmark.records.claims import Busy
+from benchmark.records.files import writable
 from benchmark.records.record import Record
 
+INTERRUPTED = "interrupted; the same command goes on where this one stopped"
 FOLLOW = 10.0  # seconds between two deliveries of the epochs of running cells
 
 
@@ -51,40 +56,55 @@ class Desk:
         """options.suite is the name that cells are tagged with. Raises ValueError."""
         self.options, self.console = options, console
         self.device = _device(options.device)
-        self.runs = local.folder(options.runs)
+        self.runs = options.runs
+        writable(self.runs)
         self.words = agenda.vector_files(options.words)
         self.tracker = Tracker(options, console)
+        self.looked = time.time_ns()
 
     def agenda(self, suite: Suite, *, load: bool = False, skip_missing: bool = False) -> Agenda:
         """The cells of a suite, checked and held against the records."""
-        return agenda.of(
-            suite,
-            self.options.files,
-            self.runs,
-            self.options.data_root,
-            skip_missing=skip_missing,
-            load=load,
-            refresh=self.options.refresh,
-            download=self.options.download,
-            progress=_decoding(self.console),
-            words=self.words,
-        )
+        self.looked = time.time_ns()
+        with _leaving(self.console):
+            return agenda.of(
+                suite,
+                self.options.files,
+                self.runs,
+                self.options.data_root,
+                skip_missing=skip_missing,
+                load=load,
+                refresh=self.options.refresh,
+                download=self.options.download,
+                progress=_decoding(self.console),
+                words=self.words,
+            )
 
     def is_due(self, item: Item) -> bool:
-        """Whether a cell is to be trained; what is left of an older result goes."""
+        """Whether a cell is to be trained, here or elsewhere; what is left of an older result goes.
+
+        Not so where another process trains the cell, or has finished it since the records were
+        looked at.
+        """
         due = _is_due(item, self.options.refresh)
         if due and item.state in ("changed", "torn"):
-            Record(self.runs / item.cell.key).clear()
+            record = Record(self.runs / item.cell.key)
+            with suppress(Busy), record.claim({"pid": os.getpid(), "host": platform.node()}):
+                if _written(record) < self.looked:
+                    record.clear()
         return due
+
+    def say(self, sentence: str) -> None:
+        """A line for people."""
+        self.console.print(sentence, markup=False, highlight=False)
 
     def jobs(self, cells: int) -> int:
         """Cells side by side."""
-        return self.options.jobs or local.workers_fit(
+        return self.options.jobs or machine.workers_fit(
             _cores(),
             self.options.threads,
             max(cells, 1),
             self.device,
-            local.memory(),
+            machine.memory(),
         )
 
     def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local:
@@ -100,10 +120,14 @@ class Desk:
             self.words,
             readers=max(_cores() // jobs - options.threads, 0),
         )
-        return Local(settings, jobs, tell)
+        return Local(settings, jobs, tell, self.say)
 
     def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
         """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""
+        with _leaving(self.console):
+            return self._train(work, note)
+
+    def _train(self, work: Agenda, note: Callable[[Cell], None]) -> int:
         began = time.monotonic()
         todo = [item for item in work.items if self.is_due(item)]
         _announce(self.console, work.items, todo, self.options)
@@ -125,15 +149,18 @@ class Desk:
                 engine = self.engine(jobs, tell)
                 ended = engine.run([item.cell for item in todo])
                 interrupted = engine.interrupted
-        self.deliver(work)
+        if not interrupted:  # there may be seconds left: the next run delivers
+            self.deliver(work)
         taken = time.monotonic() - began
-        return _close(self.console, work.items, ended, interrupted, taken)
+        return _close(self.console, todo, ended, interrupted, taken)
 
     def deliver(self, work: Agenda) -> None:
-        """Tag the cells with the suite, and bring MLflow what it has not got yet."""
+        """Tag the cells with the suite, clear up after the dead, bring MLflow what it lacks."""
         for item in work.items:
             if item.state != "declined":
-                Record(self.runs / item.cell.key).tag(self.options.suite)
+                record = Record(self.runs / item.cell.key)
+                record.tag(self.options.suite)
+                record.sweep()
         self.tracker.deliver()
 
 
@@ -155,7 +182,8 @@ class Tracker:
 
     def open(self) -> None:
         """Create the database before any worker starts."""
-        self._try(lambda: self.ledger.open())
+        with _leaving(self.console):
+            self._try(lambda: self.ledger.open())
 
     def hear(self, event: Event | None) -> None:
         """Show a cell that begins, its epochs now and then, and its result when it ends."""
@@ -177,7 +205,8 @@ class Tracker:
                 event.values["note"] = "" if accuracy is None else f"{accuracy:.2%}"
             if event.kind == "recalled" and event.cell.key in self.runs:
                 self._try(lambda: self.ledger.leave(self.runs[event.cell.key], "recalled"))
-            self._try(lambda: self.ledger.deliver([record]))
+            if "elsewhere" not in event.values:  # who trained it delivers it, at this moment
+                self._try(lambda: self.ledger.deliver([record]))
 
     def deliver(self) -> None:
         """Bring whatever has not arrived yet."""
@@ -205,6 +234,11 @@ class Tracker:
             self.ledger = None
 
 
+def _leaving(console: Console) -> AbstractContextManager[None]:
+    """Meanwhile a signal ends the command with a sentence: nothing is trained, so nothing lost."""
+    return leaving(lambda number: console.print(INTERRUPTED))
+
+
 def _cores() -> int:
     """Cores that this process may use; all of the machine's where the system does not tell."""
     if hasattr(os, "sched_getaffinity"):
@@ -213,7 +247,16 @@ def _cores() -> int:
 
 
 def _is_due(item: Item, refresh: bool) -> bool:
-    return item.state in ("missing", "failed", "torn") or (item.state == "changed" and refresh)
+    due = ("missing", "failed", "torn", "running")  # what is running elsewhere is waited for
+    return item.state in due or (item.state == "changed" and refresh)
+
+
+def _written(record: Record) -> int:
+    """When a result was written, nanoseconds since the epoch; 0 where there is none."""
+    try:
+        return (record.folder / "result.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def _device(asked: str) -> str:
@@ -266,7 +309,7 @@ def _announce(
 
 def _close(
     console: Console,
-    items: Sequence[Item],
+    todo: Sequence[Item],
     ended: dict[str, str],
     interrupted: int,
     seconds: float,
@@ -275,9 +318,9 @@ def _close(
     parts = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
     console.print(f"{', '.join(parts) or 'nothing to do'} · {duration(seconds)}", markup=False)
     if interrupted:
-        console.print("interrupted; the same command goes on where this one stopped")
-        return 128 + int(signal.Signals(interrupted))
-    failed = [item for item in items if ended.get(item.cell.key) in ("failed", "busy")]
+        console.print(INTERRUPTED)
+        return 128 + interrupted
+    failed = [item for item in todo if ended.get(item.cell.key) not in DONE]
     for item in failed:
-        console.print(f"{ended[item.cell.key]}: {item.cell.label} ({item.cell.key})", markup=False)
+        console.print(f"failed: {item.cell.label} ({item.cell.key})", markup=False)
     return 1 if failed else 0

@@ -77,6 +77,8 @@ class Display:
 
     def _started(self, event: Event) -> None:
         key = event.cell.key
+        if key in self.bars:  # a second try
+            self.live.remove_task(self.bars.pop(key))
         self.share[key] = 0.0
         self.labels[key] = event.cell.label
         self.bars[key] = self.live.add_task(event.cell.label, total=1.0, note="")
@@ -100,6 +102,8 @@ class Display:
         detail = values.get("reason") or values.get("note") or ""
         if "seconds" in values:
             detail = " · ".join(filter(None, [detail, duration(values["seconds"])]))
+        if "elsewhere" in values:
+            detail = " · ".join(filter(None, [detail, "by another process"]))
         left = self.left()
         tail = f" · {left} left" if left and self.ended < self.count else ""
         count = f"{self.ended:>{len(str(self.count))}}/{self.count}"

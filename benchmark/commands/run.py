@@ -9,9 +9,13 @@ from benchmark.planning import suite
 
 
 def run(options: Options, console: Console) -> int:
-    """Train what is missing; gives the exit code: 0, 1 (a cell failed), 130 or 143 (interrupted).
+    """Train what is missing; gives the exit code.
 
-    Raises ValueError, MissingData: one sentence, before anything is trained.
+    0    every cell has its result, or is declined with a reason
+    1    a cell failed; the others were trained all the same
+    130  Ctrl-C; 143 SIGTERM; 138 SIGUSR1: everything is saved, and the same command goes on
+
+    Raises ValueError, MissingData: one sentence, before anything is trained; exit code 2.
     """
     asked = suite.read(options.suite, options.changes)
     desk = Desk(replace(options, suite=asked.name), console)

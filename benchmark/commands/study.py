@@ -328,8 +328,8 @@ class _Trials:
             elif event.kind != "started":
                 draws = self.training.pop(event.cell.key)
                 event.values["note"] = self._tell(draws, event.cell, event.kind)
-                if event.kind in ("failed", "busy"):
-                    self.why.append(f"{event.kind} {event.cell.label}: {event.values['reason']}")
+                if event.kind == "failed":
+                    self.why.append(f"failed {event.cell.label}: {event.values['reason']}")
                 if event.kind == "recalled":
                     event = replace(event, kind="pruned")
         self.display.hear(event)

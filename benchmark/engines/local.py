@@ -1,34 +1,43 @@
 """The local engine: cells side by side in processes on this machine.
 
 The parent imports neither torch nor a data set; it hands out cells, trunks and sources before what
-stands on them, listens, and lets the caller deliver records. A worker that dies takes one cell with
-it: the cell is recorded as failed, another worker starts, and the suite goes on.
+stands on them, listens, and lets the caller deliver records. What goes wrong takes one cell with
+it, and the suite goes on:
+
+    a worker crashes          its cell is recorded as failed
+    ... is killed, or finds
+    no memory                 the cell is trained alone, once, after all others
+    ... is hung, or is ended
+    from outside              the cell goes on from its checkpoint, once
+    another process has it    the cell is waited for, and taken over if that process dies
 """
 
-import multiprocessing
+import os
+import platform
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from types import FrameType
+from multiprocessing.connection import wait
 from typing import Any
 
-from benchmark.engines.worker import Settings, serve
+from benchmark.engines.crew import Crew, Worker
+from benchmark.engines.elsewhere import Elsewhere, finished
+from benchmark.engines.patience import Patience
+from benchmark.engines.signals import heard
+from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
+from benchmark.records.claims import Busy
 from benchmark.records.record import Record
-
-GRACE = 60.0  # seconds that workers have for their step and its checkpoint, when asked to stop
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a cell.
 
-    kind    started · pulse · done · diverged · failed · busy · stopped · recalled
-    values  step and steps, seconds, or reason
+    kind    started · pulse · done · diverged · failed · stopped · recalled
+    values  step and steps, seconds, or reason; elsewhere where another process did it
     """
 
     cell: Cell
@@ -36,54 +45,74 @@ class Event:
     values: dict[str, Any]
 
 
-@dataclass(slots=True)
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    cell: Cell | None = None
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A cell that is to be trained, its key, and those of the cells that come before it."""
+
+    cell: Cell
+    key: str
+    under: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Local:
     """Trains cells in `jobs` processes.
 
-    tell  called with every Event, and with None twice a second so that a display can move
+    tell      called with every Event, and with None twice a second so that a display can move
+    say       called with a sentence on what a person may wonder at
+    patience  when a silent worker counts as hung
+
+    A cell may be 'started' more than once; it ends once.
     """
 
     settings: Settings
     jobs: int
     tell: Callable[[Event | None], None]
+    say: Callable[[str], None] = lambda sentence: None
+    patience: Patience = Patience()
     interrupted: int = 0
-    _workers: list[_Worker] = field(default_factory=list)
+    hurried: bool = False
+    _crew: Crew = field(init=False)
+    _waiting: list[_Due] = field(default_factory=list)
+    _alone: list[_Due] = field(default_factory=list)
+    _elsewhere: Elsewhere = field(init=False)
+    _asked: dict[str, _Due] = field(default_factory=dict)
+    _again: set[tuple[str, str]] = field(default_factory=set)
     _ended: dict[str, str] = field(default_factory=dict)
+    _explained: bool = False
+    _looked: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Nothing is started yet."""
+        self._crew = Crew(self.settings, self.jobs, self.patience)
+        self._elsewhere = Elsewhere(self.settings.runs)
 
     def run(
         self, cells: Sequence[Cell], more: Callable[[], Sequence[Cell]] = tuple
     ) -> dict[str, str]:
-        """Train cells; gives how each ended, by key. On SIGINT or SIGTERM the rest is left.
+        """Train cells; gives how each ended, by key. On a signal to stop the rest is left.
 
         more  asked for further cells, trunks first, whenever a worker has nothing to do; once it
               gives none and nothing is trained any more, the run is over
 
-        `interrupted` is then the number of the signal. A second signal ends the workers at once.
+        `interrupted` is then the number of the signal. Ctrl-C after that ends the workers at once,
+        and `hurried` is true; no other signal does, for Slurm sends two, and the step may not be
+        over at the second.
         """
-        waiting = list(cells)
-        asked = {cell.key for cell in cells}
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._interrupt)
-        try:
-            while True:
-                if not self.interrupted:
-                    self._fetch(waiting, asked, more)
-                    self._hand_out(waiting, asked)
-                if not self._busy and (self.interrupted or not waiting):
-                    break
-                self._listen()
-        finally:
-            self._close()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._take_on(cells)
+        with heard(self._interrupt):
+            try:
+                while True:
+                    if not self.interrupted:
+                        self._look_around()
+                        self._fetch(more)
+                        self._hand_out()
+                    self._explain()
+                    if not self._crew.busy and (self.interrupted or not self._left):
+                        break
+                    self._listen()
+            finally:
+                self._crew.close()
         return dict(self._ended)
 
     def recall(self, key: str) -> None:
@@ -91,147 +120,222 @@ class Local:
 
         It ends as 'recalled', unless it is over before the word arrives.
         """
-        for worker in self._workers:
+        for worker in self._crew.busy:
             if worker.cell is not None and worker.cell.key == key:
-                try:
+                with suppress(OSError):  # it died: `_listen` finds out
                     worker.pipe.send(key)
-                except OSError:  # it died: `_listen` finds out
-                    pass
 
     @property
-    def _busy(self) -> int:
-        return sum(worker.cell is not None for worker in self._workers)
+    def _left(self) -> bool:
+        return bool(self._waiting or self._alone or self._elsewhere.cells)
 
-    def _fetch(
-        self, waiting: list[Cell], asked: set[str], more: Callable[[], Sequence[Cell]]
-    ) -> None:
-        while not self.interrupted and self._busy + len(waiting) < self.jobs:
-            fresh = more()
+    def _take_on(self, cells: Sequence[Cell]) -> None:
+        fresh = [_Due(cell, cell.key, tuple(f.key for f in cell.foundations)) for cell in cells]
+        self._asked.update({due.key: due for due in fresh})
+        self._waiting.extend(fresh)
+
+    def _interrupt(self, number: int) -> None:
+        if self.interrupted and number == signal.SIGINT:
+            self.hurried = True
+        self.interrupted = self.interrupted or number
+        self._tell_workers()
+
+    def _explain(self) -> None:
+        """Say once what is done still; not in `_interrupt`, for a line may be half written then."""
+        if self.interrupted and self._crew.busy and not self._explained:
+            self._explained = True
+            self.say(
+                "interrupted: each cell finishes its step and is saved. Ctrl-C now ends at once"
+            )
+
+    def _tell_workers(self) -> None:
+        """Pass the signal on; again in each round, for one may just have been started."""
+        if self.hurried:
+            self._crew.kill()
+        for worker in self._crew.workers:
+            worker.end()
+
+    def _ready(self) -> Iterator[_Due]:
+        """Cells of which everything before them is done; what cannot be any more is failed."""
+        for due in list(self._waiting):
+            ends = [(key, self._ended.get(key)) for key in due.under if key in self._asked]
+            broken = [f"{key}, {how}" for key, how in ends if how not in (None, "done")]
+            if broken:
+                self._waiting.remove(due)
+                self._fail(due.cell, f"what it stands on, {broken[0]}")
+            elif all(how for _, how in ends):
+                yield due
+
+    def _fetch(self, more: Callable[[], Sequence[Cell]]) -> None:
+        while not self.interrupted:
+            ready = len(self._crew.busy)
+            for _ in self._ready():
+                ready += 1
+                if ready >= self.jobs:
+                    break
+            fresh = more() if ready < self.jobs else ()
             if not fresh:
                 return
-            waiting.extend(fresh)
-            asked.update(cell.key for cell in fresh)
+            self._take_on(fresh)
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        for worker in self._workers:
-            if worker.process.is_alive():
-                worker.process.kill() if self.interrupted else worker.process.terminate()
-        self.interrupted = number
+    def _look_around(self) -> None:
+        """See what became of the cells that other processes have."""
+        for cell, kind, values in self._elsewhere.look():
+            if kind == "free":
+                self.say(f"{cell.label}: the process that trained it is gone; it goes on here")
+                self._waiting.insert(0, self._asked[cell.key])
+            else:
+                self._end(cell, kind, values)
 
-    def _hand_out(self, waiting: list[Cell], asked: set[str]) -> None:
-        for cell in list(waiting):
-            under = [each.key for each in cell.foundations if each.key in asked]
-            if any(key not in self._ended for key in under):
-                continue
-            broken = [key for key in under if self._ended[key] != "done"]
-            if broken:
-                waiting.remove(cell)
-                reason = f"what it stands on, {broken[0]}, {self._ended[broken[0]]}"
-                Record(self.settings.runs / cell.key).begin(cell)
-                Record(self.settings.runs / cell.key).fail(reason, reason)
-                self._end(cell, "failed", {"reason": reason})
-                continue
-            worker = self._free()
-            if worker is None:
+    def _hand_out(self) -> None:
+        if any(worker.alone for worker in self._crew.busy):
+            return
+        for due in self._ready():
+            if self.interrupted or not self._crew.room:
                 return
-            try:
-                worker.pipe.send(cell.to_json())
-            except OSError:  # it died while idle: the next round starts another
-                self._workers.remove(worker)
+            if self._taken(due):
+                continue
+            if not self._give(due):
                 return
-            waiting.remove(cell)
-            worker.cell = cell
-            self.tell(Event(cell, "started", {}))
+            self._waiting.remove(due)
+        if self._crew.busy or self.interrupted or next(self._ready(), None):
+            return
+        self._crew.dismiss()  # nothing to do but to wait, or a cell that needs all the memory
+        if self._alone:
+            due = self._alone.pop(0)
+            if not self._taken(due) and not self._give(due, alone=True):
+                self._alone.insert(0, due)
+        elif said := self._elsewhere.waiting():
+            self.say(said)
 
-    def _free(self) -> _Worker | None:
-        for worker in self._workers:
-            if worker.cell is None and worker.process.is_alive():
-                return worker
-        self._workers = [w for w in self._workers if w.cell or w.process.is_alive()]
-        if len(self._workers) >= self.jobs:
-            return None
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self.settings))
-        process.start()
-        theirs.close()
-        self._workers.append(_Worker(process, ours))
-        return self._workers[-1]
+    def _taken(self, due: _Due) -> bool:
+        """Whether a cell need not, or cannot, be trained here now: it is taken note of."""
+        kind = finished(Record(self.settings.runs / due.key))
+        if kind is None and not self._elsewhere.has(due.cell):
+            return False
+        if due in self._waiting:
+            self._waiting.remove(due)
+        if kind is not None:
+            self._end(due.cell, kind, {"elsewhere": True})
+        return True
+
+    def _give(self, due: _Due, alone: bool = False) -> bool:
+        worker = self._crew.free()
+        if worker is None or not self._crew.give(worker, due.cell, alone):
+            return False  # it died while idle: the next round starts another
+        self.tell(Event(due.cell, "started", {}))
+        return True
 
     def _listen(self) -> None:
-        busy = [(worker, worker.cell) for worker in self._workers if worker.cell is not None]
+        busy = [(worker, worker.cell) for worker in self._crew.busy if worker.cell is not None]
         ready = wait([worker.pipe for worker, _ in busy], timeout=0.5)
         for worker, cell in busy:
+            if worker.gone:
+                self._died(worker, cell)
+                continue
             if worker.pipe not in ready:
                 continue
             try:
                 kind, values = worker.pipe.recv()
             except (EOFError, OSError):
                 self._died(worker, cell)
-                continue
-            if kind == "pulse":
-                self.tell(Event(cell, kind, values))
             else:
-                worker.cell = None
-                self._end(cell, kind, values)
+                self._answered(worker, cell, kind, values)
+        self._watch()
+        if self.interrupted:
+            self._tell_workers()
         self.tell(None)
 
-    def _died(self, worker: _Worker, cell: Cell) -> None:
-        worker.process.join(5)
-        worker.cell = None
-        self._workers.remove(worker)
-        if self.interrupted:
-            self._end(cell, "stopped", {})
+    def _answered(self, worker: Worker, cell: Cell, kind: str, values: dict[str, Any]) -> None:
+        if kind == "pulse":
+            if not worker.ending:
+                worker.silence.broken(self.patience.after(values))
+            self.tell(Event(cell, kind, values))
             return
-        code = worker.process.exitcode
-        reason = f"its process ended with code {code}" + (
-            " (killed, perhaps for memory: try fewer --jobs)" if code == -signal.SIGKILL else ""
-        )
+        if kind == "warning":
+            self.say(values["sentence"])
+            return
+        worker.cell, worker.alone = None, False
+        worker.leaves = worker.leaves or kind in ("memory", "stopped")
+        if kind == "busy":
+            self._waiting.insert(0, self._asked[cell.key])
+        elif kind == "memory":
+            self._starved(cell, values["reason"], values["traceback"])
+        elif kind == "stopped" and not self.interrupted:
+            self._lost(worker, cell)
+        else:
+            self._end(cell, kind, values)
+
+    def _died(self, worker: Worker, cell: Cell) -> None:
+        code = self._crew.bury(worker)
+        self._sweep(cell)
+        kind = finished(Record(self.settings.runs / cell.key))
+        if kind is not None:  # it died between the record and its answer
+            self._end(cell, kind, {})
+        elif self.interrupted:
+            self._end(cell, "stopped", {})
+        elif worker.ending or code in (0, -signal.SIGTERM):
+            self._lost(worker, cell)
+        elif code == -signal.SIGKILL:
+            self._starved(cell, f"its process ended with code {code}: killed, perhaps for memory")
+        else:
+            self._fail(cell, f"its process ended with code {code}")
+
+    def _lost(self, worker: Worker, cell: Cell) -> None:
+        """A worker went without an answer, at our word or a stranger's: its cell goes on, once."""
+        what = "its process was ended before it was done"
+        if worker.ending:
+            what = f"no sign of life for {worker.ending:.0f} s"
+        if self._first("lost", cell):
+            self.say(f"{cell.label}: {what}; it goes on from its checkpoint, once")
+            self._waiting.insert(0, self._asked[cell.key])
+        else:
+            self._fail(cell, f"{what}, twice")
+
+    def _starved(self, cell: Cell, reason: str, traceback: str | None = None) -> None:
+        """A cell found no memory: it is trained alone, once, when all others are over."""
+        if self._first("starved", cell):
+            self.say(f"{cell.label}: {reason}; it is trained alone, when all others are over")
+            self._alone.append(self._asked[cell.key])
+        else:
+            self._fail(cell, f"{reason}, also alone: try a smaller backbone or batch", traceback)
+
+    def _first(self, what: str, cell: Cell) -> bool:
+        before = (cell.key, what) in self._again
+        self._again.add((cell.key, what))
+        return not before
+
+    def _watch(self) -> None:
+        """End the workers that have been silent for too long."""
+        now = time.monotonic()
+        elapsed, self._looked = now - self._looked, now
+        for worker in self._crew.busy:
+            if not worker.silence.goes_on(elapsed):
+                continue
+            if worker.ending:
+                worker.process.kill()
+            else:
+                worker.ending = worker.silence.allowed
+                worker.end()
+                worker.silence.broken(self.patience.grace)
+
+    def _sweep(self, cell: Cell) -> None:
+        """Whoever claims a cell removes what a dead process left half written."""
         record = Record(self.settings.runs / cell.key)
-        record.begin(cell)
-        record.fail(reason, reason)
+        note = {"pid": os.getpid(), "host": platform.node(), "since": time.time()}
+        if record.folder.is_dir():
+            with suppress(Busy, OSError), record.claim(note):
+                pass
+
+    def _fail(self, cell: Cell, reason: str, traceback: str | None = None) -> None:
+        """Record that a cell failed, unless another process has finished it."""
+        record = Record(self.settings.runs / cell.key)
+        if finished(record) is None:
+            with suppress(OSError):
+                record.begin(cell)
+            record.fail(reason, traceback or reason)
         self._end(cell, "failed", {"reason": reason})
 
     def _end(self, cell: Cell, kind: str, values: dict[str, Any]) -> None:
         self._ended[cell.key] = kind
         self.tell(Event(cell, kind, values))
-
-    def _close(self) -> None:
-        for worker in self._workers:
-            try:
-                worker.pipe.send(None)
-            except OSError:
-                pass
-            worker.pipe.close()
-        until = time.monotonic() + GRACE
-        for worker in self._workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-        self._workers.clear()
-
-
-def workers_fit(cores: int, threads: int, cells: int, device: str, memory: int) -> int:
-    """Processes that a machine holds: one per `threads` cores and 2 GiB; one on an accelerator."""
-    if device != "cpu":
-        return 1
-    return max(1, min(cores // max(threads, 1), memory // 2**31, cells))
-
-
-def memory() -> int:
-    """Bytes of memory that can be had without swapping."""
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def folder(path: Path) -> Path:
-    """The folder of records, created; PermissionError becomes a sentence (ValueError)."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"cannot write to {path} ({error.strerror}). Choose another --runs."
-        ) from None
-    return path

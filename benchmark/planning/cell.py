@@ -182,7 +182,19 @@ class Cell:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Cell":
-        """Read back what `to_json` gave."""
+        """Read back what `to_json` gave; ValueError for all else."""
+        try:
+            cell = cls._read(values)
+            hash(cell)  # every value is a plain one
+            formed = cell._formed()
+        except (KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            raise ValueError(f"no cell: {type(error).__name__}: {error}") from None
+        if not formed:
+            raise ValueError("no cell: a field is of another kind than it ought to be")
+        return cell
+
+    @classmethod
+    def _read(cls, values: Mapping[str, Any]) -> "Cell":
         protocols = values.get("protocols") or [""] * len(values["stages"])
         sources = values.get("sources") or [None] * len(values["stages"])
         stages = tuple(
@@ -204,6 +216,20 @@ class Cell:
             stages=stages,
             seed=seed if isinstance(seed, int) else freeze(seed),
         )
+
+    def _formed(self) -> bool:
+        """Whether every part is of the kind that those who read a cell count on."""
+        named = (isinstance(dict(pairs).get("name"), str) for pairs in (self.data, self.backbone))
+        ratio = dict(self.data).get("ratio", 1.0)
+        stages = all(
+            all(isinstance(text, str) for text in (stage.head, stage.content, stage.protocol))
+            and isinstance(stage.frozen, bool)
+            and (stage.source is None or all(isinstance(stage.source[k], str) for k in (0, 2)))
+            for stage in self.stages
+        )
+        seed = isinstance(self.seed, int) or all(isinstance(v, int) for _, v in self.seed)
+        number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+        return bool(self.stages) and stages and seed and number and all(named)
 
 
 def _lists(pairs: Pairs) -> dict[str, Any]:

@@ -294,6 +294,20 @@ def state(
         return "running", "another process trains it"
     if result is None:
         return ("failed", failure["reason"]) if failure else ("missing", "")
+    try:
+        return _held_against(result, cell, registry, images, words)
+    except (KeyError, TypeError, AttributeError):
+        return "torn", f"{record.folder / 'result.json'} is sealed, but lacks what a result says"
+
+
+def _held_against(
+    result: Mapping[str, Any],
+    cell: Cell,
+    registry: Registry,
+    images: str | None,
+    words: str | None,
+) -> tuple[str, str]:
+    """The state of a finished cell: its own, or `changed` where a digest is another one now."""
     for head in heads(cell):
         if result["digests"]["heads"].get(head) != registry.digests[head]:
             return "changed", f"the source of {head} changed after this cell was trained"
@@ -302,6 +316,8 @@ def state(
     known = result["digests"].get("words")
     if words is not None and known is not None and known != words:
         return "changed", "the word vectors changed after this cell was trained"
+    if result["state"] not in DONE:
+        raise KeyError(result["state"])
     return str(result["state"]), ""
 
 

@@ -15,13 +15,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from benchmark.planning import document
 from benchmark.planning.cell import Cell, Pairs, Stage, freeze
 from benchmark.planning.recipes import RECIPES, Recipe, no_truth, recipe
 
@@ -29,8 +29,10 @@ SUITES = Path(__file__).resolve().parent.parent / "suites"
 BLOCK = ("data", "backbone", "recipe", "head", "seeds")
 STREAMS = ("backbone", "head", "order", "augment")
 LATER = ("classes", "subset")  # of Data: came later, so cells at their default keep their keys
+CELLS = 10_000  # of one suite; ours: thirty times the largest that comes with the benchmark
+STAGES = 12  # of one pipe; ours: four times the longest in use
 _ARROW = re.compile(r"\s*(>>|>)\s*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,79}")
 
 
 class Data(BaseModel):
@@ -52,14 +54,14 @@ class Data(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(max_length=80)
     ratio: float = Field(default=1.0, ge=1, allow_inf_nan=False)
     profile: Literal["exponential", "step", "pareto"] = "exponential"
     largest: Annotated[int, Field(ge=1)] | None = None
     validation: float = Field(default=0.0, ge=0, lt=1)
     subset_seed: int = Field(default=0, ge=0, lt=2**32)
     groups: Literal["kang", "at_least_100", "dl2pa_index"] = "kang"
-    folder: str | None = None
+    folder: Annotated[str, Field(max_length=4000)] | None = None
     classes: Annotated[int, Field(ge=2)] | None = None
     subset: Literal["canonical", "first", "released_pair"] = "canonical"
 
@@ -90,13 +92,11 @@ def read(name: str, changes: Sequence[str] = ()) -> Suite:
     path = _find(name)
     text = _text(path)
     try:
-        blocks = yaml.safe_load(text)
+        blocks = document.load(text)
     except Exception as error:  # beside YAMLError its constructors raise KeyError, ValueError, …
-        where = getattr(error, "problem_mark", None)
-        line = f", line {where.line + 1}" if where else ""
         raise ValueError(
-            f"{path.name}{line} is not YAML: {_problem(error)}. "
-            "Mend the file; docs/suites.md shows the grammar."
+            f"{path.name}{document.line(error)} is not YAML that can be used: "
+            f"{document.problem(error)}. Mend the file; docs/suites.md shows the grammar."
         ) from None
     if not isinstance(blocks, list) or not blocks:
         raise ValueError(
@@ -108,15 +108,12 @@ def read(name: str, changes: Sequence[str] = ()) -> Suite:
     inside: set[str] = set()
     for number, block in enumerate(blocks, start=1):
         where = f"{path.name}, block {number}"
-        try:
-            changed = _changed(_checked(block, where), changes, inside, where)
-            for cell in _cells(changed, where):
-                cells.setdefault(cell.key, cell)
-                used.add(cell)
-        except RecursionError:
-            raise ValueError(
-                f"{where} holds a list or mapping that contains itself. Write it out."
-            ) from None
+        changed = _changed(_checked(block, where), changes, inside, where)
+        for cell in _cells(changed, where):
+            cells.setdefault(cell.key, cell)
+            used.add(cell)
+            if len(cells) > CELLS:
+                raise _too_many(path.name)
     for change in changes:
         if change in inside:
             used.demand(change, path.stem)
@@ -135,13 +132,17 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
-        if not path.is_file():
-            raise ValueError(f"no suite file {name!r}. Give the path of a YAML file.")
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            there = False
+        if not there:
+            raise ValueError(f"no suite file {_shown(name)}. Give the path of a YAML file.")
         return path
     path = SUITES / f"{name}.yaml"
     if name not in names():
         raise ValueError(
-            f"unknown suite {name!r}. {suggest(name, names())}"
+            f"unknown suite {_shown(name)}. {suggest(name, names())}"
             f"Suites: {', '.join(names())}; or the path of a YAML file."
         )
     return path
@@ -149,17 +150,13 @@ def _find(name: str) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            return file.read(document.LONGEST + 1)  # more is refused, however much it is
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path.name} is not UTF-8 text ({error.reason} at byte {error.start}). "
             "Save it as UTF-8."
         ) from None
-
-
-def _problem(error: Exception) -> str:
-    """What PyYAML says is wrong, on one line."""
-    return " ".join(str(getattr(error, "problem", None) or error).split())
 
 
 def _checked(block: Any, where: str) -> dict[str, Any]:
@@ -170,7 +167,8 @@ def _checked(block: Any, where: str) -> dict[str, Any]:
     for key in block:
         if key not in BLOCK:
             raise ValueError(
-                f"{where}: unknown key {key!r}. {suggest(str(key), BLOCK)}Keys: {', '.join(BLOCK)}."
+                f"{where}: unknown key {_shown(key)}. {suggest(str(key), BLOCK)}"
+                f"Keys: {', '.join(BLOCK)}."
             )
     for key in BLOCK:
         if key not in block:
@@ -203,7 +201,7 @@ class _Used:
         known = self.heads if field == "head" else self.recipes
         if name not in known:
             raise ValueError(
-                f"--set {change!r} changes nothing in suite {suite}: it has no such {field}. "
+                f"--set {_shown(change)} changes nothing in suite {suite}: it has no such {field}. "
                 f"{suggest(name, known)}Name one that it uses: {', '.join(sorted(known))}."
             )
 
@@ -217,14 +215,15 @@ def _changed(block: dict[str, Any], changes: Sequence[str], inside: set[str], wh
         keys = path.strip().split(".")
         if not equals or not all(keys) or keys[0] not in BLOCK:
             raise ValueError(
-                f"--set {change!r} is not FIELD=VALUE of a suite. {suggest(keys[0], BLOCK)}"
+                f"--set {_shown(change)} is not FIELD=VALUE of a suite. {suggest(keys[0], BLOCK)}"
                 f"Fields begin with {', '.join(BLOCK)}: --set recipe.epochs=30."
             )
         try:
-            value = yaml.safe_load(text)
+            value = document.load(text)
         except Exception as error:  # as for a whole file
             raise ValueError(
-                f"--set {change!r}: the value is not YAML ({_problem(error)}). Quote it."
+                f"--set {_shown(change)}: the value is not YAML that can be used "
+                f"({document.problem(error)}). Quote it."
             ) from None
         if len(keys) == 1:
             block[keys[0]] = value
@@ -237,7 +236,7 @@ def _changed(block: dict[str, Any], changes: Sequence[str], inside: set[str], wh
             inside.add(change)
         else:
             raise ValueError(
-                f"--set {change!r} is too deep or too shallow for {keys[0]!r} ({where}). "
+                f"--set {_shown(change)} is too deep or too shallow for {keys[0]!r} ({where}). "
                 "Forms: data.FIELD, backbone.OPTION, recipe.FIELD, recipe.NAME.FIELD, "
                 "head.NAME.OPTION, seeds=[0]."
             )
@@ -265,14 +264,23 @@ def _cells(block: _Block, where: str) -> Iterator[Cell]:
         if values[key] == []:
             raise _empty(f"{where}: {key!r}")
     data = [_data(record, where) for record in _expand(values["data"], f"{where}: data")]
-    backbones = [_named(item, f"{where}: backbone") for item in _each(values, "backbone", where)]
+    backbones = [
+        _named(item, f"{where}: backbone")
+        for item in _few(_each(values, "backbone", where), f"{where}: backbone")
+    ]
     for name, options in backbones:
         _options({**options}, f"{where}: backbone {name}", reserved="name")
-    recipes = [_named(item, f"{where}: recipe") for item in _each(values, "recipe", where)]
+    recipes = [
+        _named(item, f"{where}: recipe")
+        for item in _few(_each(values, "recipe", where), f"{where}: recipe")
+    ]
     for name, changes in recipes:
         _recipe(name, changes, where)  # also where every head names another one
-    pipes = [pipe for item in _listed(values["head"]) for pipe in _pipes(item, block, where)]
+    written = (pipe for item in _listed(values["head"]) for pipe in _pipes(item, block, where))
+    pipes = list(_few(written, f"{where}: head"))
     seeds = [_seed(item, where) for item in _listed(values["seeds"])]
+    if len(data) * len(backbones) * len(recipes) * len(pipes) * len(seeds) > CELLS:
+        raise _too_many(where)
     for each, (backbone, options), (name, changes), pipe, seed in product(
         data, backbones, recipes, pipes, seeds
     ):
@@ -288,11 +296,11 @@ def _options(options: Mapping[Any, Any], what: str, reserved: str = "") -> None:
     """Hold options against what a cell can state: words as names, plain values."""
     for name, value in options.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name == reserved:
-            raise ValueError(f"{what}: {name!r} is not the name of an option. Leave it out.")
+            raise ValueError(f"{what}: {_shown(name)} is not the name of an option. Leave it out.")
         if not _plain(value):
             raise ValueError(
                 f"{what}: option {name!r} is a finite number, a word, true, false, or a list of "
-                f"these, got {value!r}. Change the value."
+                f"these, got {_shown(value)}. Change the value."
             )
 
 
@@ -369,9 +377,14 @@ def _pipes(item: Any, block: _Block, where: str) -> Iterator[tuple[_Part, ...]]:
                 tokens.append(">")
             tokens.append(piece)
     heads, arrows = tokens[::2], tokens[1::2]
+    if len(heads) > STAGES:
+        raise ValueError(
+            f"{where}: head {_shown(item)} has {len(heads)} stages, and a pipe has at most "
+            f"{STAGES}. Shorten it."
+        )
     if len(heads) != len(arrows) + 1 or any(arrow not in (">", ">>") for arrow in arrows):
         raise ValueError(
-            f"{where}: head {item!r} is not a pipe. "
+            f"{where}: head {_shown(item)} is not a pipe. "
             "Write 'psc', 'psc > ncm', 'a >> b' or [psc, {ncm: {transform: l2n}}]."
         )
     choices = [
@@ -393,16 +406,18 @@ def _heads(
         item = {item: {}}
     if not isinstance(item, dict) or len(item) != 1:
         raise ValueError(
-            f"{where}: a head is a name or {{name: {{option: value}}}}, got {item!r}. "
+            f"{where}: a head is a name or {{name: {{option: value}}}}, got {_shown(item)}. "
             "Write one name with its options indented below it."
         )
     ((name, options),) = item.items()
     head, at, named = str(name).partition("@")
     if not _NAME.fullmatch(head) or (at and not _NAME.fullmatch(named)):
-        raise ValueError(f"{where}: {name!r} is not a head or head@recipe. Use letters, digits, _.")
+        raise ValueError(
+            f"{where}: {_shown(name)} is not a head or head@recipe. Use letters, digits, _."
+        )
     if options is not None and not isinstance(options, dict):
         raise ValueError(
-            f"{where}: the options of head {name!r} must be a record, got {_kind(options)}. "
+            f"{where}: the options of head {_shown(name)} must be a record, got {_kind(options)}. "
             f"Write {{{name}: {{option: value}}}}."
         )
     what = f"{where}: head {name}"
@@ -418,7 +433,7 @@ def _seed(item: Any, where: str) -> int | Pairs:
         if all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in item.values()):
             return freeze(item)
     raise ValueError(
-        f"{where}: seeds holds {item!r}, which is no seed. "
+        f"{where}: seeds holds {_shown(item)}, which is no seed. "
         f"Give integers from 0, or records of {', '.join(STREAMS)}."
     )
 
@@ -442,7 +457,7 @@ def _named(item: Any, where: str) -> tuple[str, dict[str, Any]]:
         if isinstance(options, dict):
             return str(name), options
     raise ValueError(
-        f"{where} is a name or {{name: {{option: value}}}}, got {item!r}. "
+        f"{where} is a name or {{name: {{option: value}}}}, got {_shown(item)}. "
         "Write one name with its options indented below it."
     )
 
@@ -453,6 +468,10 @@ def _listed(value: Any) -> list[Any]:
 
 def _expand(value: Any, where: str) -> Iterator[Any]:
     """Lists multiply, mappings are records; a list inside a list is one value."""
+    return _few(_product(value, where), where)
+
+
+def _product(value: Any, where: str) -> Iterator[Any]:
     if isinstance(value, list):
         if not value:
             raise _empty(where)
@@ -468,6 +487,21 @@ def _expand(value: Any, where: str) -> Iterator[Any]:
         yield value
 
 
+def _few(found: Iterable[Any], where: str) -> Iterator[Any]:
+    """What was found, one by one, until it is more than any suite may hold."""
+    found = iter(found)
+    yield from islice(found, CELLS)
+    for _ in found:
+        raise _too_many(where)
+
+
+def _too_many(where: str) -> ValueError:
+    return ValueError(
+        f"{where}: its lists multiply to more than {CELLS:,} cells. Shorten them, or write several "
+        "suites."
+    )
+
+
 def _empty(what: str) -> ValueError:
     return ValueError(f"{what} has an empty list, which makes no cells. Give a value, or leave it.")
 
@@ -476,13 +510,20 @@ def _sentence(error: ValidationError, where: str, known: Sequence[str]) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key {field!r}. {suggest(field, known)}Keys: {', '.join(known)}."
+        hint = suggest(field, known)
+        return f"{where}: unknown key {_shown(field)}. {hint}Keys: {', '.join(known)}."
     if first["type"] == "missing":
         return f"{where}: {field!r} is missing. Add it; keys: {', '.join(known)}."
     message = first["msg"].removeprefix("Value error, ")
-    given = "" if not field else f", got {first['input']!r}"
+    given = "" if not field else f", got {_shown(first['input'])}"
     return f"{where}{'.' + field if field else ''}: {message}{given}. Change the value."
 
 
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def _shown(value: Any) -> str:
+    """As it was written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:120]}…{text[-20:]}"

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from studies.holes import Choice, Grid, Range, Search
-from studies.search import Journal, Mirror, Searching, identity
+from studies.search import Journal, Mirror, Searching, Taken, identity, left_open
 
 SPACE = {
     "head.dl2pa.dim": Range(3, 64, log=True),
@@ -77,6 +77,53 @@ def test_open_trials_are_gone_on_with(path):
         assert study.trials[1].intermediate_values == {1: 0.5, 2: 0.6}
         assert study.ask().number == 3 and study.ask() is None
         assert study.count() == {"finished": 1, "pruned": 0, "open": 3}
+
+
+def test_trials_that_nobody_trains_are_failed_and_asked_for_again(path, tmp_path):
+    """What is drawn, and how many are finished, is as if nothing had happened."""
+    whole = drawn(tmp_path / "whole.journal", 12)
+    values = {}
+
+    def end(study, draw):
+        values[study.name(draw, f"cell {draw.values}", "…") or str(draw.values)] = draw.values
+        study.complete(draw, score(draw))
+
+    with Journal(path) as journal:
+        study = searching(journal, 12)
+        for _ in range(5):
+            end(study, study.ask())
+        lost = study.ask()
+        study.name(lost, "cell lost", "…")
+        study.report(lost, [{"epoch": 1, "validation": 0.5}])
+        with pytest.raises(Taken, match="another process"):
+            left_open(path)
+    assert left_open(path) == ["mine 1, trial 5"]  # looking changes nothing
+    assert left_open(path, fail=True) == ["mine 1, trial 5"]
+    assert left_open(path) == []
+    with Journal(path) as journal:
+        study = searching(journal, 12)
+        assert study.open() == [] and study.twin("cell lost") is None
+        assert study.count() == {"finished": 5, "pruned": 0, "open": 0}
+        again = study.ask()
+        assert again.values == lost.values and again.reported == set()
+        assert left_open_here(study) == [6]
+    assert left_open(path, fail=True) == ["mine 1, trial 6"]  # and once more
+    with Journal(path) as journal:
+        study = searching(journal, 12)
+        study.ask()  # killed at once: it is gone on with
+    with Journal(path) as journal:
+        study = searching(journal, 12)
+        (again,) = study.open()
+        assert again.values == lost.values
+        end(study, again)
+        while (draw := study.ask()) is not None:
+            end(study, draw)
+        assert study.count() == {"finished": 12, "pruned": 0, "open": 0}
+    assert list(values.values()) == whole
+
+
+def left_open_here(study):
+    return [trial.number for trial in study.trials if not trial.state.is_finished()]
 
 
 def finish(study, level, epochs=10):

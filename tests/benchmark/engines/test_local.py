@@ -4,13 +4,16 @@ import multiprocessing
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from benchmark.engines.local import Event, Local, _Worker, folder, workers_fit
+from benchmark.engines.crew import Crew, Worker
+from benchmark.engines.elsewhere import Elsewhere
+from benchmark.engines.local import Event, Local
+from benchmark.engines.machine import workers_fit
+from benchmark.engines.patience import Patience, Silence
 from benchmark.engines.worker import Settings, _Recall
 from benchmark.planning import suite
 from benchmark.planning.cell import Cell
@@ -84,7 +87,7 @@ def train(tmp_path):
         settings = Settings(tmp_path / "runs", tmp_path / "data", files, "cpu", 1)
         engine = Local(settings, jobs, tell)
         ended = engine.run(cells)
-        assert engine._workers == []
+        assert engine._crew.workers == []
         assert workers() == []
         assert engine.interrupted == 0
         return [ended[cell.key] for cell in cells], events
@@ -113,7 +116,7 @@ def test_one_bad_cell_does_not_stop_the_others(cells, train, tmp_path):
     assert raised.failure()["reason"] == "RuntimeError: no loss today [/not a tag]"
     assert "in loss" in raised.failure()["traceback"]
     assert "and a second line" in raised.failure()["traceback"]
-    assert killed.failure()["reason"].startswith("its process ended with code -9 (killed, perhaps")
+    assert "killed, perhaps for memory, also alone" in killed.failure()["reason"]
     assert killed.cell() == found[2] and killed.result() is None
     assert good.result()["state"] == "done" and good.failure() is None
     assert nan.result()["state"] == "diverged" and nan.result()["diverged_step"] == 0
@@ -128,64 +131,117 @@ def test_one_bad_cell_does_not_stop_the_others(cells, train, tmp_path):
     kinds = {cell.key: [e.kind for e in events if e.cell.key == cell.key] for cell in found}
     for cell, end in zip(found[:7], ended[:7], strict=True):
         kept = [kind for kind in kinds[cell.key] if kind != "pulse"]
-        assert kept == ["started", end]
+        assert kept == ["started", *(["started"] if cell == found[2] else []), end]
     for cell in found[7:]:
         assert kinds[cell.key] == ["failed"]  # never started
     order = [event.cell.key for event in events if event.kind == "started"]
     assert order.index(found[5].key) < order.index(found[6].key)
 
 
-@pytest.mark.long
-def test_a_worker_that_is_killed_from_outside(cells, train, tmp_path):
-    killed = []
-
-    def kill(event):
-        if event is not None and event.kind == "started" and not killed:
-            killed.append(event.cell.key)
-            for pid in workers():
-                os.kill(pid, signal.SIGKILL)
-
-    found = cells("[psc, {psc: {dim: 8}}, mine]")
-    ended, _ = train(found, hear=kill)
-    assert ended == ["failed", "done", "done"] and killed == [found[0].key]
-    assert "code -9" in Record(tmp_path / "runs" / found[0].key).failure()["reason"]
-    ended, _ = train(found)
-    assert ended == ["done"] * 3
-    assert Record(tmp_path / "runs" / found[0].key).failure() is None
-
-
-@pytest.mark.long
-def test_a_cell_that_another_process_has(cells, train, tmp_path):
-    found = cells("[psc, mine]")
-    with Record(tmp_path / "runs" / found[0].key).claim({}):
-        ended, _ = train(found)
-    assert ended == ["busy", "done"]
-    assert Record(tmp_path / "runs" / found[0].key).failure() is None
-
-
 def test_a_worker_that_died_while_idle_takes_no_cell_with_it(cells, tmp_path):
     """It counts as alive until its parent looks again: what was meant for it stays to be done."""
     ours, theirs = multiprocessing.Pipe()
     theirs.close()
-    alive = SimpleNamespace(is_alive=lambda: True)
+    dead = SimpleNamespace(is_alive=lambda: True, join=lambda limit=0: None, kill=lambda: None)
+    dead.exitcode = 1
     told: list[Event | None] = []
     settings = Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1)
-    engine = Local(settings, 1, told.append, _workers=[_Worker(alive, ours)])
-    waiting = cells("psc")
-    engine._hand_out(waiting, set())
-    assert len(waiting) == 1 and told == [] and engine._workers == []
+    engine = Local(settings, 1, told.append)
+    engine._crew.workers.append(Worker(dead, ours, Silence(1.0)))
+    engine._take_on(cells("psc"))
+    engine._hand_out()
+    assert len(engine._waiting) == 1 and told == [] and engine._crew.workers == []
 
 
 def test_workers_may_have_children(tmp_path):
     """Streamed images are read by processes of the worker's own; a daemon may have none."""
     settings = Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1)
-    engine = Local(settings, 1, lambda event: None)
-    worker = engine._free()
+    crew = Crew(settings, 1, Patience())
+    worker = crew.free()
     try:
         assert not worker.process.daemon
     finally:
-        engine._close()
+        crew.close()
     assert not worker.process.is_alive()
+
+
+def test_signals_to_all_processes_are_the_parents_business(tmp_path):
+    """A worker is deaf to them from its first moment on, before a line of ours has run in it."""
+    crew = Crew(Settings(tmp_path / "runs", tmp_path / "data", (), "cpu", 1), 1, Patience())
+    worker = crew.free()
+    try:
+        for number in (signal.SIGINT, signal.SIGUSR1):
+            os.kill(worker.process.pid, number)
+    finally:
+        crew.close()
+    assert worker.process.exitcode == 0
+
+
+class _Process:
+    """Stands for a worker's process that is alive."""
+
+    exitcode = 0
+
+    def __init__(self):
+        self.told = []
+
+    def is_alive(self):
+        return True
+
+    def terminate(self):
+        self.told.append("terminate")
+
+    def join(self, seconds=0):
+        pass
+
+    kill = join
+
+
+@pytest.mark.parametrize("kind", ["memory", "stopped"])
+def test_a_worker_that_said_it_leaves_gets_no_other_cell(cells, tmp_path, kind):
+    """Its process is there for a moment still."""
+    (cell,) = cells("psc")
+    run = Local(Settings(tmp_path / "runs", tmp_path, (), "cpu", 1), 1, lambda event: None)
+    run._take_on([cell])
+    worker = Worker(_Process(), multiprocessing.Pipe()[0], Silence(1.0), cell)
+    run._crew.workers.append(worker)
+    run._answered(worker, cell, kind, {"reason": "no memory", "traceback": "…"})
+    found = run._crew.free()
+    try:
+        assert found is not worker and worker not in run._crew.workers
+    finally:
+        run._crew.close()
+
+
+def test_a_worker_that_was_just_started_hears_of_the_signal_too(cells, tmp_path):
+    (cell,) = cells("psc")
+    run = Local(Settings(tmp_path / "runs", tmp_path, (), "cpu", 1), 1, lambda event: None)
+    run._interrupt(signal.SIGTERM)
+    ours, theirs = multiprocessing.Pipe()
+    worker = Worker(_Process(), ours, Silence(60.0), cell)
+    run._crew.workers.append(worker)  # it was on its way when the signal came
+    theirs.send(("warning", {"sentence": ""}))
+    run._listen()
+    run._listen()
+    assert worker.process.told == ["terminate"]  # once: it would not hear more of a second
+
+
+def test_what_became_of_a_cell_that_another_process_had(cells, tmp_path, monkeypatch):
+    """Why it failed is written just after the lock is gone: that is not overlooked."""
+    monkeypatch.setattr("benchmark.engines.elsewhere.EVERY", -1.0)
+    failing, left = cells("[psc, {psc: {dim: 8}}]")
+    others = Elsewhere(tmp_path)
+    assert not others.has(failing)
+    with Record(tmp_path / failing.key).claim({}), Record(tmp_path / left.key).claim({}):
+        assert others.has(failing) and others.has(left)
+        assert list(others.look()) == []
+    assert list(others.look()) == []
+    Record(tmp_path / failing.key).fail("RuntimeError: no", "…")
+    assert list(others.look()) == [
+        (failing, "failed", {"reason": "RuntimeError: no", "elsewhere": True}),
+        (left, "free", {}),
+    ]
+    assert others.cells == {}
 
 
 def test_nothing_to_do(train):
@@ -206,14 +262,6 @@ def test_nothing_to_do(train):
 )
 def test_workers_fit(cores, threads, cells, device, memory, jobs):
     assert workers_fit(cores, threads, cells, device, memory) == jobs
-
-
-def test_a_folder_that_cannot_be(tmp_path):
-    assert folder(tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
-        with pytest.raises(ValueError, match="cannot write to .*Choose another --runs"):
-            folder(Path(path))
 
 
 def test_cells_that_come_later_and_one_that_is_recalled(cells, tmp_path):

@@ -242,6 +242,33 @@ def test_json_and_back(cell):
     assert Cell.from_json(cell.plain()) == cell  # protocols are for people and may be missing
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("seed", None), ("seed", {"order": "a"}), ("data", []), ("data", {}), ("backbone", "a")),
+        *(("data", {"name": "digits", "ratio": "1"}), ("data", {"name": "a", "x": {"b": 1}})),
+        *(("stages", []), ("stages", "ab"), ("stages", [{}]), ("stages", 3), ("protocols", [1])),
+        *(("sources", "abc"), ("sources", [[]]), ("sources", [["a", 3, "b"]])),
+        *(("sources", [["a", {}, 3]]), ("protocols", ["a"] * 2)),
+    ],
+)
+def test_what_is_no_cell(cell, field, value):
+    """Whatever a file of a record says: one kind of error, so that `doctor` can clear it."""
+    whole = replace(cell, stages=cell.stages[:1]).to_json()
+    with pytest.raises(ValueError):
+        Cell.from_json({**whole, field: value})
+    with pytest.raises(ValueError):
+        Cell.from_json({name: part for name, part in whole.items() if name != "seed"})
+
+
+@pytest.mark.parametrize(("field", "value"), [("head", 3), ("frozen", 1), ("content", None)])
+def test_what_is_no_stage(cell, field, value):
+    whole = replace(cell, stages=cell.stages[:1]).to_json()
+    whole["stages"][0][field] = value
+    with pytest.raises(ValueError, match="no cell: "):
+        Cell.from_json(whole)
+
+
 def test_nested_lists_survive_json(cell):
     stepped, name = recipe("quick", {"schedule": "step", "milestones": [0.5, 0.75]})
     nested = with_stage(cell, 0, recipe=stepped.pairs(), hyper=freeze({"sizes": [[1, 2], [3]]}))

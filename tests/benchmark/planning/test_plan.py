@@ -390,6 +390,29 @@ def test_torn(standing):
     assert kind == "torn" and "result.json is damaged" in reason and "doctor --fix" in reason
 
 
+@pytest.mark.parametrize("lost", ["digests", "digests.heads", "digests.images", "state"])
+def test_a_result_that_lacks_what_it_says_is_torn(standing, lost):
+    """Sealed as it should be, and yet written by somebody else."""
+    look, done, record, own = standing
+    done()
+    result = record.result()
+    part, _, below = lost.partition(".")
+    if below:
+        result[part][below] = 3 if below == "heads" else None
+        result[part] = {k: v for k, v in result[part].items() if v is not None}
+    else:
+        del result[part]
+    record.finish(result, {"a": np.ones(2)}, {"w": np.ones(3, "float32")})
+    kind, reason = look(images="abc")
+    assert kind == "torn" and "result.json is sealed, but lacks" in reason
+
+
+def test_an_unknown_state_is_torn(standing):
+    look, done, *_ = standing
+    done("finished")
+    assert look()[0] == "torn"
+
+
 # prediction
 
 

@@ -289,7 +289,7 @@ def test_files_that_are_not_there():
         ("- data: *nowhere\n", ("line 1", "is not YAML", "undefined alias")),
         ("- data: a\x01b\n", ("is not YAML", "special characters")),
         ("- {data: 2026-13-45}\n", ("is not YAML", "month")),
-        ("- &a [*a]\n", ("block 1", "must be a mapping")),
+        ("- &a [*a]\n", ("line 1", "contains itself")),
         (
             "- {data: a, backbone: b, recipe: quick, head: {psc: &a {dim: *a}}, seeds: 0}",
             ("itself",),

@@ -91,7 +91,12 @@ def run(
     refresh: Refresh = False,
     words: Words = None,
 ) -> None:
-    """Train what is missing of a suite, and nothing else."""
+    """Train what is missing of a suite, and nothing else.
+
+    Gives 0 where every cell has its result or is declined with a reason, 1 where one failed, 2 for
+    what you can mend, 130, 138 and 143 where Ctrl-C, SIGUSR1 or SIGTERM stopped it; then the same
+    command goes on.
+    """
     from benchmark.commands import run as command
 
     raise typer.Exit(command.run(_options(suite, locals()), _console()))
@@ -287,6 +292,47 @@ def doctor(
     from benchmark.commands import doctor as command
 
     raise typer.Exit(command.doctor(runs, tracking_uri, _console(), fix=fix, rebuild=rebuild))
+
+
+@app.command()
+def chaos(
+    suite: Suite,
+    kills: Annotated[int, typer.Option(min=0, help="How many SIGKILLs.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Of the kills.")] = 0,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder of both runs; the undisturbed one is not trained there again."),
+    ] = None,
+    changes: Changes = None,
+    files: Files = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    skip_missing: SkipMissing = False,
+    words: Words = None,
+) -> None:
+    """Train a suite twice, once undisturbed and once killed again and again, and compare."""
+    from benchmark.commands import chaos as command
+    from benchmark.commands.desk import Options
+
+    options = Options(
+        suite=suite,
+        changes=changes or [],
+        files=files or [],
+        runs=Path("runs"),
+        data_root=_data_root(data_root),
+        tracking_uri=None,
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        offline=False,
+        download=False,
+        skip_missing=skip_missing,
+        refresh=False,
+        words=words or [],
+    )
+    raise typer.Exit(command.chaos(options, _console(), kills=kills, seed=seed, keep=keep))
 
 
 def main() -> None:

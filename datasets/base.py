@@ -317,10 +317,10 @@ def present(folder: Path) -> bool:
     """Whether a folder is there; raises MissingData where that may not even be looked up."""
     try:
         return stat.S_ISDIR(os.stat(folder).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
     except PermissionError:
         raise forbidden(folder) from None
+    except (OSError, ValueError):  # none of that name, or a name that nothing can have
+        return False
 
 
 def forbidden(path: Path | str) -> MissingData:

@@ -126,11 +126,10 @@ def _content(files: Listing) -> str:
         for path in paths:
             try:
                 with open(files.folder / path, "rb") as file:
-                    data = file.read()
+                    own = hashlib.file_digest(file, "sha256").digest()
             except PermissionError:
                 raise forbidden(files.folder / path) from None
-            name = path.encode(errors="surrogateescape")
-            lines.append(name + b"\0" + hashlib.sha256(data).digest())
+            lines.append(path.encode(errors="surrogateescape") + b"\0" + own)
         return b"\n".join(lines)
 
     total = hashlib.sha256(f"{FORMAT}".encode())
@@ -183,7 +182,7 @@ def _indexed(cache: Path, signature: str) -> str | None:
     """The content that last lay behind a signature, if known."""
     try:
         content = json.loads((cache / f"{signature}.index").read_bytes())["content"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return content if isinstance(content, str) else None
 
@@ -204,7 +203,7 @@ def _cached(cache: Path, content: str, files: Listing) -> Images | None:
             Split(pixels[len(train) :], torch.from_numpy(test)),
             about["digest"],
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if fingerprint(images.train, images.test) != images.digest:
         return None

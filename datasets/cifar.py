@@ -14,7 +14,6 @@ does the digest. Class folders may hold fewer images than the original, as long 
 profile. The canonical subset of the literature needs the order of torchvision's layout.
 """
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -34,6 +33,7 @@ from datasets.base import (
     present,
 )
 from datasets.cache import read_named
+from datasets.pickled import Damaged, batch
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10 as Original
@@ -124,13 +124,17 @@ class _CIFAR(Dataset):
 
         kind: type[Original] = getattr(torchvision.datasets, type(self).__name__)
         try:
-            with warnings.catch_warnings():
-                # pickled by NumPy 1, where align is 0; NumPy 2.4 wants False
-                warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-                halves = [kind(str(root), train, download=download) for train in (True, False)]
+            if download:
+                fetcher = kind.__new__(kind)  # its constructor would unpickle, whatever is named
+                fetcher.root = str(root)
+                fetcher.download()
+            halves = [
+                [batch(root / self.original / name, checksum) for name, checksum in files]
+                for files in (kind.train_list, kind.test_list)
+            ]
         except PermissionError:
             raise forbidden(root / self.original) from None
-        except RuntimeError:
+        except (Damaged, RuntimeError, FileNotFoundError):
             raise MissingData(
                 f"{root / self.original} is incomplete or damaged: its checksums are not those of "
                 f"{self.title}. Remove it, and fetch it again with --download."
@@ -142,8 +146,8 @@ class _CIFAR(Dataset):
             ) from None
         train, test = [
             Split(
-                torch.from_numpy(half.data.transpose(0, 3, 1, 2).copy()),
-                torch.from_numpy(np.asarray(half.targets, dtype=np.int64)),
+                torch.from_numpy(np.concatenate([images for images, _ in half])),
+                torch.from_numpy(np.concatenate([labels for _, labels in half])),
             )
             for half in halves
         ]

@@ -10,6 +10,8 @@ file go unnoticed.
 
 import hashlib
 import os
+import stat
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,12 @@ import torch
 from datasets.base import Files, Images, MissingData, Split, forbidden
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded, whatever a file is called: Pillow knows more, and hands EPS to Ghostscript."""
+MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr"})
+"""8 bits a channel. Beyond these Pillow's conversion to RGB cuts off what is above 255."""
+PIXELS = 2**28 // 3  # of one image, at most; Pillow's own measure of what is suspicious: 256 MB
+BYTES = 2**29  # of one file, at most; ours: those pixels, uncompressed, with room
 FORMAT = 1  # of what is made from a listing; raise it when that changes
 
 Found = tuple[str, int, os.stat_result]  # relative path, label, and what the file system knows
@@ -87,6 +95,12 @@ def listing(
     for split in (train, test):
         own = []
         for path, label, found in split:
+            if not stat.S_ISREG(found.st_mode) or found.st_size > BYTES:
+                what = "a file" if stat.S_ISREG(found.st_mode) else "no file"
+                raise ValueError(
+                    f"{folder / path} is {what} of {found.st_size:,} bytes, and an image is a file "
+                    f"of at most {BYTES:,}. Remove it."
+                )
             paths.append(path)
             sizes.append(found.st_size)
             own.append(label)
@@ -109,7 +123,14 @@ def images_in(folder: Path, place: str, label: int) -> Iterator[Found]:
     for file, entry in _entries(folder / place):
         if os.path.splitext(file)[1].lower() in SUFFIXES:
             empty = False
-            yield f"{place}/{file}", label, entry.stat()
+            try:
+                found = entry.stat()
+            except OSError as error:
+                raise MissingData(
+                    f"{folder / place / file} is a link to nothing ({error.strerror}). Restore "
+                    f"what it names, or remove it."
+                ) from None
+            yield f"{place}/{file}", label, found
     if empty:
         raise ValueError(
             f"{folder / place} holds no image. Add images "
@@ -132,18 +153,31 @@ def streamed(files: Listing, size: tuple[int, int], resize: int = 0) -> Images:
 
 
 def decode(path: str) -> np.ndarray:
-    """One image as (height, width, 3) uint8."""
+    """One image as (height, width, 3) uint8: of an animation the first, without transparency.
+
+    Raises ValueError for what is no image of 8 bits a channel or too large, MissingData where it
+    may not be read.
+    """
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+        with warnings.catch_warnings():
+            # of what is odd in a file and does not change its pixels; size is looked at here
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > PIXELS:
+                    size = f"{image.height} x {image.width}"
+                    raise ValueError(f"it has {size} pixels, more than {PIXELS:,}")
+                if image.mode not in MODES:
+                    raise ValueError(f"it has mode {image.mode}, not 8 bits a channel")
+                return np.asarray(image.convert("RGB"))
     except PermissionError:
         raise forbidden(path) from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # on damaged files Pillow's readers raise what they stumble over
+        what = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(
-            f"{path} cannot be decoded ({error}). It is truncated or no image: restore it, or "
-            f"remove it."
+            f"{path} cannot be decoded ({what}). It is truncated or no image that can be used: "
+            f"restore it, bring it to 8 bits a channel, or remove it."
         ) from None
 
 
@@ -151,6 +185,8 @@ def readable_lines(path: Path) -> list[str]:
     """Lines of a text file that belongs to a data set."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text. Fetch it again.") from None
     except PermissionError:
         raise forbidden(path) from None
     except OSError:
@@ -182,7 +218,7 @@ def _entries(folder: Path) -> list[tuple[str, os.DirEntry[str]]]:
             return sorted((e.name, e) for e in found if not e.name.startswith("."))
     except PermissionError:
         raise forbidden(folder) from None
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         raise MissingData(
             f"{folder} is not there, and images are expected in {{train,test}}/<class> beside it. "
             f"Unpack them there, or name another --data-root."

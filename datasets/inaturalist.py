@@ -60,7 +60,7 @@ class INaturalist18(Dataset):
             try:
                 entries = json.loads("\n".join(readable_lines(path)))
                 known = {int(each["id"]): str(each["name"]) for each in entries}
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 raise ValueError(
                     f"{path} is not a list of records with `id` and `name`. Fetch it again, or "
                     f"remove it."

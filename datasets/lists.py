@@ -56,7 +56,8 @@ def lines(path: Path, example: str) -> Iterator[tuple[str, int]]:
     """(relative path, label) of each line."""
     for number, line in enumerate(readable_lines(path), 1):
         file, _, label = line.rpartition(" ")
-        if not label.isdecimal() or "/" not in file or ".." in file:
+        usable = "/" in file and ".." not in file and "\0" not in file and file[0] != "/"
+        if not usable or not label.isdecimal() or len(label) > 9:
             raise ValueError(
                 f"line {number} of {path} is {line!r}, expected a path such as {example}, a space "
                 f"and a label. Fetch the list again."

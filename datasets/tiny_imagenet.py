@@ -115,6 +115,11 @@ def _annotated(place: Path, wnids: tuple[str, ...]) -> list[Found]:
                 f"line {number} of {annotations} names the class {wnid!r}, which is not in "
                 f"{place / 'train'}. Unpack the archive again."
             )
+        if "/" in file or "\0" in file:
+            raise ValueError(
+                f"line {number} of {annotations} names {file!r}, which is no name of a file. "
+                f"Unpack the archive again."
+            )
         path = f"val/images/{file}"
         try:
             found.append((path, labels[wnid], (place / path).stat()))

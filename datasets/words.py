@@ -22,7 +22,8 @@ from torch import Tensor
 
 from datasets.base import MissingData
 
-LONGEST_LINE = 1 << 20  # bytes of a first line; more is no text of word vectors
+WIDEST = 1 << 14  # numbers of one vector, at most; ours: the widest published have 4,096
+LONGEST_LINE = 1 << 20  # bytes of a line; more is no text of word vectors
 LONGEST_WORD = 1 << 14  # bytes of a word in the binary form
 CHUNK = 1 << 20  # bytes that are read at once
 
@@ -33,7 +34,11 @@ def read(path: str | Path, names: tuple[str, ...]) -> Tensor:
     Raises MissingData: the file is not there or may not be read; ValueError: what is wrong with it.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
         raise MissingData(
             f"no word vectors: there is no file {str(path)!r}. Name one that exists: .npy with one "
             "row per class, or vectors of word2vec or GloVe."
@@ -60,9 +65,12 @@ def _rows(path: Path, classes: int) -> np.ndarray:
     try:
         # Mapped, not read: a truncated file is known by its size.
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # its header is a Python literal: what is wrong with it has any type
+        what = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{str(path)!r} is not a whole .npy file of numbers: {error}. Write it with numpy.save."
+            f"{str(path)!r} is not a whole .npy file of numbers: {what}. Write it with numpy.save."
         ) from None
     if array.dtype.kind not in "fiu":
         raise ValueError(
@@ -74,6 +82,8 @@ def _rows(path: Path, classes: int) -> np.ndarray:
             f"word vectors in {str(path)!r} have shape {array.shape}. "
             f"Give one row for each of the {classes} classes, in label order."
         )
+    if array.shape[1] > WIDEST:
+        raise _wide(path, array.shape[1])
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is said so
         return array.astype(np.float32)
 
@@ -82,10 +92,11 @@ def _means(path: Path, names: tuple[str, ...]) -> np.ndarray:
     """The mean vector of each name's words, (classes, word_dim)."""
     parts = [[part for part in re.split(r"[_\-\s]+", name) if part] or [name] for name in names]
     asked = set(chain.from_iterable(parts))
-    wanted = {word.encode() for word in asked | {word.lower() for word in asked}}
+    # names of folders may hold bytes that are no text
+    wanted = {w.encode(errors="surrogateescape") for w in asked | {w.lower() for w in asked}}
     found: dict[str, np.ndarray] = {}
     for word, vector in _entries(path, wanted):
-        found.setdefault(word.decode(), vector)  # the first counts
+        found.setdefault(word.decode(errors="surrogateescape"), vector)  # the first counts
         if asked <= found.keys():
             break
     known = {word: found.get(word, found.get(word.lower())) for word in asked}
@@ -108,12 +119,15 @@ def _entries(path: Path, wanted: Collection[bytes]) -> Iterator[tuple[bytes, np.
         count, dim = (int(header[1]), int(header[2])) if header else (None, len(first.split()) - 1)
         if dim < 1 or (len(first) == LONGEST_LINE and not first.endswith(b"\n")):
             raise _broken(path, "it does not begin with a word and its numbers")
+        if dim > WIDEST:
+            raise _wide(path, dim)
         if path.suffix == ".bin":
             if count is None:
                 raise _broken(path, "the binary form of word2vec begins with 'count dim'")
             yield from _binary(path, file, count, dim, wanted)
         else:
-            lines = file if header else chain([first], file)
+            rest = iter(lambda: file.readline(LONGEST_LINE), b"")
+            lines = rest if header else chain([first], rest)
             yield from _text(path, lines, count, dim, wanted)
 
 
@@ -126,6 +140,8 @@ def _text(
         if not fields:
             continue
         seen += 1
+        if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            raise _broken(path, f"line {seen} has more than {LONGEST_LINE:,} bytes")
         if seen > 1 and fields[0] not in wanted:
             continue
         numbers = [_number(field) for field in fields[1].split()] if len(fields) > 1 else []
@@ -167,6 +183,13 @@ def _number(field: bytes) -> float | None:
         return float(field)
     except ValueError:
         return None
+
+
+def _wide(path: Path, dim: int) -> ValueError:
+    return ValueError(
+        f"word vectors in {str(path)!r} have {dim:,} numbers each, and at most {WIDEST:,} are "
+        "read. Name a file of word vectors."
+    )
 
 
 def _truncated(path: Path, seen: int, count: int) -> ValueError:

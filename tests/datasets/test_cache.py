@@ -128,7 +128,7 @@ def test_empty_file_is_named(folder):
         read_folders(folder)
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "about", "about_digest"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "about", "about_digest", "deep"])
 def test_damaged_cache_is_rebuilt(folder, decoded, damage):
     first, _ = read_folders(folder)
     count = len(decoded)
@@ -148,6 +148,8 @@ def test_damaged_cache_is_rebuilt(folder, decoded, damage):
             about.write_text("{")
         case "about_digest":
             about.write_text('{"height": 5, "width": 6, "digest": "0"}')
+        case "deep":
+            about.write_text("[" * 20_000)  # more levels than Python's own stack
     second, _ = read_folders(folder)
     assert len(decoded) == 2 * count
     third, _ = read_folders(folder)
@@ -160,7 +162,7 @@ def test_damaged_index_is_rebuilt_without_decoding(folder, decoded):
     read_folders(folder)
     count = len(decoded)
     index = next(cache_folder().glob("*.index"))
-    for junk in ("", "[]", '{"content": 3}', '{"content": "gone"}'):
+    for junk in ("", "[]", '{"content": 3}', '{"content": "gone"}', "[" * 20_000):
         index.write_text(junk)
         read_folders(folder)
     assert len(decoded) == count

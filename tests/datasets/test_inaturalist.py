@@ -60,7 +60,7 @@ def test_names(root):
     entries = [{"id": 2, "name": "Apis mellifera"}, {"id": 0, "name": "Acer rubrum"}]
     path.write_text(json.dumps(entries))
     assert DATA.names(root) == ("Acer_rubrum", "1", "Apis_mellifera")
-    for wrong in ("{", "[1]", '[{"id": 1}]', "7"):
+    for wrong in ("{", "[1]", '[{"id": 1}]', "7", "[" * 20_000, '[{"id": 1e999, "name": ""}]'):
         path.write_text(wrong)
         with pytest.raises(ValueError, match="categories.json is not a list of records"):
             DATA.names(root)

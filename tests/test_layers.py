@@ -12,6 +12,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("benchmark", "heads", "datasets", "reports", "studies")
 
+# of the standard library alone: who may write, how files are written, how that can be made to fail
+KEPT = ("claims", "faults", "files")
+
 # folder or module -> (ours, theirs) that it may import beside itself, nearest entry first
 TABLE: dict[str, tuple[set[str], set[str]]] = {
     "heads": (set(), {"torch", "scipy.optimize"}),
@@ -19,12 +22,23 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "benchmark.backbones": (set(), {"torch", "torchvision"}),
     "benchmark.planning.cell": (set(), {"yaml", "pydantic"}),
     "benchmark.planning.recipes": ({"benchmark.planning.cell"}, {"yaml", "pydantic"}),
+    "benchmark.planning.document": (set(), {"yaml"}),
     "benchmark.planning.suite": (
-        {"benchmark.planning.cell", "benchmark.planning.recipes"},
+        {
+            *("benchmark.planning.cell", "benchmark.planning.recipes"),
+            "benchmark.planning.document",
+        },
         {"yaml", "pydantic"},
     ),
     "benchmark.planning.plan": ({"benchmark.planning", "benchmark.records", "heads"}, set()),
-    "benchmark.records.record": ({"benchmark.planning.cell"}, {"numpy", "safetensors"}),
+    "benchmark.records.faults": (set(), set()),
+    "benchmark.records.files": ({"benchmark.records.faults"}, set()),
+    "benchmark.records.lease": ({"benchmark.records.files"}, set()),
+    "benchmark.records.claims": ({"benchmark.records.lease"}, set()),
+    "benchmark.records.record": (
+        {"benchmark.planning.cell", *(f"benchmark.records.{name}" for name in KEPT)},
+        {"numpy", "safetensors"},
+    ),
     "benchmark.records": ({"benchmark.planning.cell"}, {"numpy", "safetensors"}),
     "benchmark.records.ledger": (
         {"benchmark.planning.cell", "benchmark.records"},
@@ -34,7 +48,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "benchmark.training": (
         {
             *("benchmark.planning", "benchmark.records.record", "benchmark.backbones"),
-            *("heads", "datasets"),
+            *("heads", "datasets", *(f"benchmark.records.{name}" for name in KEPT)),
         },
         {"torch", "numpy", "safetensors"},
     ),
@@ -63,6 +77,9 @@ DEVIATIONS: dict[tuple[str, str], str] = {
     ("benchmark.commands.report", "pandas"): "the ledger's frame, handed on to reports",
     ("benchmark.commands.evidence", "pandas"): "histories, handed on to reports as frames",
     ("benchmark.commands.replay", "numpy"): "arrays of two records, compared to the last bit",
+    ("benchmark.commands.alike", "numpy"): "arrays of two runs, compared to the last bit",
+    ("benchmark.commands.subject", "psutil"): "processes that outlive their parent, found again",
+    ("benchmark.commands.siege", "psutil"): "which of those processes lives, and which is killed",
 }
 
 DOORS = {

@@ -29,6 +29,7 @@ def benchmark(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
     """Run the command line in a folder; the data root is the one that is given to the tests."""
     environment = {
         **os.environ,
+        "MLFLOW_TRACKING_URI": "",  # the folder's own
         "PYTHONPATH": str(ROOT),
         "BENCHMARK_DATA": os.environ["BENCHMARK_TEST_DATA"],
     }

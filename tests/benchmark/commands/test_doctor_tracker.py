@@ -207,8 +207,12 @@ class Server:
 def serve(tracked, short, monkeypatch):
     """Give a function (before, port): a server on a database of its own."""
     from mlflow.server import handlers
+    from mlflow.tracking._tracking_service import utils
 
     monkeypatch.setattr(handlers, "_tracking_store", None)
+    # a server names its own database to the whole process, and to those that this one starts
+    monkeypatch.setattr(utils, "_tracking_uri", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{DATABASE.resolve()}")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_ROOT", str(Path("served").resolve()))
     monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "false")

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,11 +174,15 @@ def study(
     skip_missing: SkipMissing = False,
     refresh: Refresh = False,
     words: Words = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="postgresql://USER@HOST/DATABASE, in place of a file beside --runs."),
+    ] = None,
 ) -> None:
     """Try values: all of a grid, or those that a search draws and its validation images judge."""
     from benchmark.commands import study as command
 
-    raise typer.Exit(command.study(_options(name, locals()), _console()))
+    raise typer.Exit(command.study(replace(_options(name, locals()), storage=storage), _console()))
 
 
 @app.command()

@@ -58,7 +58,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     ),
     "benchmark.commands": (set(OURS), {"typer", "rich"}),
     "benchmark.__main__": (set(OURS), {"typer", "rich"}),
-    "studies": ({"benchmark"}, {"optuna", "yaml"}),
+    "studies": ({"benchmark"}, {"optuna", "sqlalchemy", "yaml"}),
     "reports": (
         {"benchmark.records.ledger"},
         {

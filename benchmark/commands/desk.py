@@ -47,6 +47,7 @@ class Options:
     skip_missing: bool
     refresh: bool
     words: Sequence[str] = ()
+    storage: str | None = None  # of a study's trials
 
 
 class Desk:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -37,14 +36,31 @@ def study(options: Options, console: Console) -> int:
     asked = holes.read(options.suite, options.changes)
     options = replace(options, suite=asked.name)
     desk = Desk(options, console)
+    if options.storage is not None:
+        _database(options.storage, asked.name)  # an address that is none is said at once
     if asked.search is None:
         return _grid(asked, desk)
     return _search(asked, asked.search, desk)
 
 
-def _journal(desk: Desk) -> Path:
-    """Where the study's trials are written: beside the records, as MLflow's database."""
-    return desk.runs.resolve().parent / "notebook" / f"{desk.options.suite}.journal"
+def _book(desk: Desk) -> Any:
+    """Where the study's trials are kept: a file beside the records, or what a team shares."""
+    from studies import search
+
+    name = desk.options.suite
+    if desk.options.storage is not None:
+        return _database(desk.options.storage, name)
+    return search.Journal(desk.runs.resolve().parent / "notebook" / f"{name}.journal")
+
+
+def _database(url: str, name: str) -> Any:
+    try:
+        from studies.database import Database
+    except ImportError as error:
+        raise ValueError(
+            f"--storage needs optuna, which cannot be imported ({error}). Install it."
+        ) from None
+    return Database(url, name)
 
 
 def _default(registry: Registry) -> Any:
@@ -79,7 +95,7 @@ def _mirror(asked: Study, work: Agenda, desk: Desk, stack: ExitStack) -> Any:
     try:
         from studies import search
 
-        journal = stack.enter_context(search.Journal(_journal(desk)))
+        journal = stack.enter_context(_book(desk))
         cells = [item.cell for item in work.items if item.asked]
         facts = [sorted(cell.key for cell in cells), _sources(cells, work.registry)]
         return search.Mirror(journal, search.identity(asked.name, facts), asked.holes)
@@ -116,7 +132,7 @@ def _search(asked: Study, settings: Search, desk: Desk) -> int:
         [cell.key for cell in cells],
         _sources(cells, registry),
     ]
-    with search.Journal(_journal(desk)) as journal:
+    with _book(desk) as journal:
         searching = search.Searching(
             journal, search.identity(asked.name, facts), settings, space, recipe["epochs"]
         )

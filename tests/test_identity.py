@@ -396,6 +396,7 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "download": "whether images may be fetched",
         "skip_missing": "which cells are declined",
         "refresh": "which cells are trained again",
+        "storage": "where a study keeps its trials",
     },
 }
 

@@ -7,7 +7,7 @@ from shutil import which
 
 import numpy as np
 import pytest
-from conftest import one
+from finished_cells import one
 from pandas import DataFrame
 
 from reports.dossier import known

@@ -17,12 +17,12 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from studies.search import Taken
+from studies.search import Book, Taken
 
 TABLES = "tables"  # what is locked while Optuna's tables are made
 
 
-class Database:
+class Database(Book):
     """The trials of one study in a database, which one process at a time may work on."""
 
     def __init__(self, url: str, name: str):
@@ -80,16 +80,6 @@ class Database:
                 f"{_discreet(self.url)} went away in the middle of study {self.name}. When it is "
                 "back, the same command goes on where this one stopped."
             ) from None
-
-    def study(self, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-        """The trials under one name."""
-        return optuna.create_study(
-            storage=self.storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=pruner,
-        )
 
     def _storage(self, connection: Connection) -> RDBStorage:
         """Optuna's own; of several processes on an empty database one makes the tables."""

@@ -58,7 +58,23 @@ class _Held:
         pass
 
 
-class Journal:
+class Book:
+    """Where trials are kept, once it is open."""
+
+    storage: optuna.storages.BaseStorage
+
+    def study(self, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
+        """The trials under one name."""
+        return optuna.create_study(
+            storage=self.storage,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=pruner,
+        )
+
+
+class Journal(Book):
     """The file of one study's trials, which one process at a time may have open."""
 
     def __init__(self, path: Path):
@@ -111,16 +127,6 @@ class Journal:
         if whole < len(content):
             os.truncate(self.path, whole)
 
-    def study(self, name: str, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-        """The trials under one name."""
-        return optuna.create_study(
-            storage=self.storage,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-            pruner=pruner,
-        )
-
 
 def left_open(path: Path, *, fail: bool = False) -> list[str]:
     """Trials that Optuna believes to be running, and nobody trains: by study and number.
@@ -154,9 +160,9 @@ def identity(name: str, facts: Any) -> str:
 class Mirror:
     """A grid study in Optuna: written from the records, for people to look at."""
 
-    def __init__(self, journal: Journal, name: str, holes: Mapping[str, Hole]):
+    def __init__(self, book: Book, name: str, holes: Mapping[str, Hole]):
         """name: from `identity`; holes: the grids by address."""
-        self.study = journal.study(name, optuna.pruners.NopPruner())
+        self.study = book.study(name, optuna.pruners.NopPruner())
         self.grids = {address: g.values for address, g in holes.items() if isinstance(g, Grid)}
         self.known = {trial.user_attrs["cell"] for trial in self.study.get_trials(deepcopy=False)}
 
@@ -198,7 +204,7 @@ class Searching:
     """A search in Optuna: ask, report, tell."""
 
     def __init__(
-        self, journal: Journal, name: str, search: Search, space: Mapping[str, Hole], epochs: int
+        self, book: Book, name: str, search: Search, space: Mapping[str, Hole], epochs: int
     ):
         """name: from `identity`; space: what is drawn, by address; epochs: of one trial."""
         pruner = (
@@ -206,7 +212,7 @@ class Searching:
             if search.pruner == "none"
             else optuna.pruners.MedianPruner(STARTUP, n_warmup_steps=epochs // WARMUP)
         )
-        self.study = journal.study(name, pruner)
+        self.study = book.study(name, pruner)
         self.search, self.space, self.epochs = search, space, epochs
 
     @property

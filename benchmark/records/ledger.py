@@ -220,7 +220,7 @@ class Ledger:
             found = client.get_experiment_by_name(EXPERIMENT)
         for tag, value in EXPERIMENT_TAGS.items():
             if tag not in found.tags:  # what somebody changed stays as it is
-                client.set_experiment_tag(found.experiment_id, tag, value)
+                _beside_others(client.set_experiment_tag, found.experiment_id, tag, value)
         return found
 
 
@@ -313,25 +313,18 @@ class _Store:
         }
         points = [Metric(*each) for each in metrics]
         room = BATCH - len(params) - len(tags)
-        self.client.log_batch(run, metrics=points[:room], **told)
+        _beside_others(self.client.log_batch, run, metrics=points[:room], **told)
         for begin in range(room, len(points), BATCH):
             self.client.log_batch(run, metrics=points[begin : begin + BATCH])
 
     def dataset(self, run: str, name: str, digest: str, profile: Mapping[str, int]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
-        from mlflow.exceptions import MlflowException
 
         images = Dataset(
             name, digest, "local", json.dumps({"uri": name}), None, json.dumps(dict(profile))
         )
         inputs = [DatasetInput(images, [InputTag("mlflow.data.context", "training")])]
-        try:
-            self.client.log_inputs(run, datasets=inputs)
-        except MlflowException as error:
-            if "unique" not in str(error).lower():
-                raise
-            # another process has made the same data set at this moment: now it is found
-            self.client.log_inputs(run, datasets=inputs)
+        _beside_others(self.client.log_inputs, run, datasets=inputs)
 
     def attach(self, run: str, contents: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -354,6 +347,22 @@ class _Store:
     def history(self, run: str, metric: str) -> list[tuple[int, int]]:
         found = self.client.get_metric_history(run, metric)
         return [(each.timestamp, each.step) for each in found]
+
+
+def _beside_others(call: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Ask MLflow to write what another process may be writing at this moment.
+
+    It looks whether a row is there, and writes it if not: of two that look at once, one fails on a
+    row that it would find now. So it is asked once more.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        call(*args, **kwargs)
+    except MlflowException as error:
+        if "unique" not in str(error).lower():
+            raise
+        call(*args, **kwargs)
 
 
 def _release(uri: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from benchmark.records.ledger import EXPERIMENT, Ledger, Unreachable
+from benchmark.records.ledger import EXPERIMENT, EXPERIMENT_TAGS, Ledger, Unreachable
 from benchmark.records.rebuild import rebuild
 from benchmark.records.record import Record
 from benchmark.records.rows import COMMITTED
@@ -99,24 +99,54 @@ def first(ledger: Ledger, folder: Path, start: Barrier, told: SimpleQueue) -> No
         told.put(str(error))
 
 
-def test_a_data_set_that_another_process_makes_at_the_same_moment(fresh, monkeypatch):
+WRITES = {
+    "a data set": ("log_inputs", lambda store, run: store.dataset(run, "digits", "0a", {})),
+    "a tag of a run": ("log_batch", lambda store, run: store.log(run, tags={"seed": "0"})),
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_what_another_process_writes_at_the_same_moment(fresh, monkeypatch, what):
     fresh.open()
+    call, write = WRITES[what]
     asked = []
 
-    def race(self, run, **inputs):
+    def race(self, run, **told):
         asked.append(run)
         if len(asked) < 2 or run == "broken":
-            raise MlflowException(
-                "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.name"
-            )
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed: tags.key")
+        if run == "other":
+            raise MlflowException("(sqlite3.OperationalError) no such table: tags")
 
-    monkeypatch.setattr(MlflowClient, "log_inputs", race)
+    monkeypatch.setattr(MlflowClient, call, race)
     with fresh._store() as store:
-        store.dataset("one", "digits", "0a", {})
+        write(store, "one")
         assert asked == ["one", "one"]
         with pytest.raises(MlflowException, match="UNIQUE"):
-            store.dataset("broken", "digits", "0a", {})
-    assert asked == ["one", "one", "broken", "broken"]
+            write(store, "broken")
+        with pytest.raises(MlflowException, match="no such table"):
+            write(store, "other")
+    assert asked == ["one", "one", "broken", "broken", "other"]
+
+
+def test_an_experiment_that_another_process_describes_at_the_same_moment(fresh, monkeypatch):
+    asked = []
+    really = MlflowClient.set_experiment_tag
+
+    def race(self, experiment, tag, value):
+        asked.append(tag)
+        if asked.count(tag) < 2:
+            raise MlflowException(
+                "(sqlite3.IntegrityError) UNIQUE constraint failed: "
+                "experiment_tags.key, experiment_tags.experiment_id"
+            )
+        really(self, experiment, tag, value)
+
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", race)
+    fresh.open()
+    assert asked == [tag for tag in EXPERIMENT_TAGS for _ in range(2)]
+    fresh.open()
+    assert len(asked) == 2 * len(EXPERIMENT_TAGS)
 
 
 @pytest.mark.long

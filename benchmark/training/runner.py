@@ -28,7 +28,7 @@ from benchmark.planning.recipes import Recipe
 from benchmark.records.claims import Claim
 from benchmark.records.faults import point
 from benchmark.records.record import Record, digest, records
-from benchmark.training import checkpoint
+from benchmark.training import checkpoint, compiling, memory
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.evaluate import collapse, features, judge, see
 from benchmark.training.points import keeper
@@ -59,6 +59,7 @@ class Place:
     words    files of word vectors by name of the data set; '' for all that have none of their own
     readers  processes that read and change images one by one, where that is to be done
     every    seconds between two checkpoints; two minutes, ours
+    execution   eager or compiled, see compiling.py; empty: what pays over a cell's planned steps
     """
 
     runs: Path
@@ -69,6 +70,7 @@ class Place:
     words: Mapping[str, Path] = field(default_factory=dict)
     readers: int = 0
     every: float = 120.0
+    execution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
     """
     ear = ear or Ear()
     record = Record(place.runs / cell.key)
+    memory.keep()
     torch.set_num_threads(place.threads)
     with record.claim(_claim(place)) as claim:
         done = record.result()  # another process may have finished it since it was planned
@@ -194,6 +197,7 @@ class _Job:
         self.claim, self.ear = claim or Claim(record.folder), ear or Ear()
         self.warnings: list[str] = []
         self.unwritten = False
+        self.claimed = place.execution or compiling.EAGER
         self.material = material(cell.data, place.data_root)
         self.stage = len(cell.stages) - 1
         self.last = cell.stages[-1]
@@ -245,7 +249,8 @@ class _Job:
             return None
         note = dict(found.note)
         known, here = note.pop("circumstances"), circumstances(self.place)
-        changed = [name for name in here if name != "threads" and known.get(name) != here[name]]
+        followed = ("threads", "execution")
+        changed = [name for name in here if name not in followed and known.get(name) != here[name]]
         if changed:
             said = ", ".join(f"{name} was {known.get(name)}, is {here[name]}" for name in changed)
             self.warn(f"{self.cell.label} starts over, or its last bits would change: {said}")
@@ -259,7 +264,51 @@ class _Job:
                 f"{self.cell.label} goes on with {known['threads']} threads, as it was begun, not "
                 f"with {here['threads']}: its last bits depend on them"
             )
+        begun = known.get("execution", compiling.EAGER)  # before there was another
+        self.place = replace(self.place, execution=begun)
+        if not self.executed():
+            self.warn(
+                f"{self.cell.label} starts over, or its last bits would change: execution was "
+                f"{begun}, is {self.place.execution}"
+            )
+            return None
         return replace(found, note=note)
+
+    def executed(self) -> bool:
+        """Settle how the backbone is executed, as asked or as it pays; False: not as asked.
+
+        What was settled is in the claim, and in every checkpoint. Threads come first: compiled
+        code is made for so many.
+        """
+        place = self.place
+        asked = self.pays() if self.look.frozen or not place.execution else place.execution
+        if asked == compiling.COMPILED and self.look.compiled is None:
+            try:
+                compiling.compile_trunk(self.look, self.shape())
+            except compiling.Unable as error:
+                self.warn(f"{self.cell.label} is trained without compiled code: {error}")
+        found = compiling.EAGER if self.look.compiled is None else compiling.COMPILED
+        self.place = replace(place, execution=found)
+        if found != self.claimed:
+            self.claimed = found
+            self.record.note(_claim(self.place))
+        return found == asked
+
+    def pays(self) -> str:
+        """Eager or compiled: what pays over all the images that training will see."""
+        recipe = Recipe.model_validate(dict(self.last.recipe))
+        images = recipe.batch * self.batches(recipe).steps * recipe.epochs
+        idle = self.look.frozen or not images  # nothing there that runs backward
+        worth = not idle and compiling.pays(self.operations(self.look), images, self.place.device)
+        return compiling.COMPILED if worth else compiling.EAGER
+
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of a whole batch of training as the trunk sees it, all views together."""
+        recipe = Recipe.model_validate(dict(self.last.recipe))
+        views = self.needs.views - self.needs.teacher  # the last is the teacher's
+        found = self.material.train.images
+        (height, width), _ = sizes(found, recipe.size, recipe.resize)
+        return views * recipe.batch, found.shape[1], height, width
 
     def train(self, resume: Checkpoint | None) -> Progress:
         """Prepare the head and train it, from where an earlier process stopped, if one did."""
@@ -271,6 +320,7 @@ class _Job:
         if not self.needs.trains:
             return Progress()
         if resume is None:
+            self.executed()
             self.remember(0)
         else:
             kept = {n: v for n, v in resume.tensors.items() if n.startswith(EPOCHS)}
@@ -508,7 +558,7 @@ class _Job:
                 "parameters": sum(
                     p.numel() for module in (self.look, self.head) for p in module.parameters()
                 ),
-                "flops": self.flops(),
+                "flops": self.operations(nn.Sequential(self.look, self.head)),
                 "width": int(self.look.backbone.width),
                 "dim": self.head.dim,
                 "classes": len(self.material.counts),
@@ -522,6 +572,7 @@ class _Job:
                 "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "device": _device_name(place.device),
                 "threads": place.threads,
+                "execution": place.execution or compiling.EAGER,
                 **({"warnings": self.warnings} if self.warnings else {}),
                 **times,
             },
@@ -543,15 +594,14 @@ class _Job:
         }
 
     @torch.no_grad()
-    def flops(self) -> int:
-        """Of one image through trunk and head: two per multiply-add; normalisations not counted."""
+    def operations(self, part: nn.Module) -> int:
+        """Of one image through it: two per multiply-add; normalisations not counted."""
         found = self.material.train.images
         (height, width), _ = sizes(found, self.protocol.size, self.protocol.resize)
         image = torch.zeros(1, found.shape[1], height, width, device=self.place.device)
-        self.look.eval()
-        self.head.eval()
+        part.eval()
         with FlopCounterMode(display=False) as counter:
-            self.head(self.look(image))
+            part(image)
         return int(counter.get_total_flops())
 
 
@@ -731,6 +781,7 @@ def _claim(place: Place) -> dict[str, Any]:
         "host": platform.node(),
         "device": place.device,
         "threads": place.threads,
+        "execution": place.execution or compiling.EAGER,
         "since": time.time(),
         "versions": _versions(),
     }
@@ -743,7 +794,12 @@ def circumstances(place: Place) -> dict[str, Any]:
     numeric = {name: version(name) for name in ("torch", "numpy", "scipy", "torchvision", "pillow")}
     if cuda:
         numeric["cudnn"] = str(torch.backends.cudnn.version())
-    return {"device": _device_name(place.device) + kind, "threads": place.threads, **numeric}
+    return {
+        "device": _device_name(place.device) + kind,
+        "threads": place.threads,
+        "execution": place.execution or compiling.EAGER,
+        **numeric,
+    }
 
 
 @lru_cache(maxsize=1)

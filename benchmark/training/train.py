@@ -81,6 +81,7 @@ class Trunk(nn.Module):
         self.frozen = frozen
         self.drifting = drifting
         self.precision = precision
+        self.compiled: Callable[[Tensor], Tensor] | None = None  # see compiling.py
         if frozen:
             self.requires_grad_(False)
             self.eval()
@@ -101,7 +102,7 @@ class Trunk(nn.Module):
             return views.unflatten(0, images.shape[:2])
         with torch.no_grad() if self.frozen else nullcontext():
             with torch.autocast(images.device.type, torch.bfloat16, self.precision == "bf16"):
-                features = self.backbone(images)
+                features = (self.compiled or self.backbone)(images)
             features = features.float()
             for head in self.before:
                 features = head.embed(features)

@@ -1,0 +1,122 @@
+"""Batch norm in few passes: the same as torch's, forward, backward and running."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmark import backbones
+from benchmark.training import fusing, memory
+from benchmark.training.fusing import normalised
+
+
+def a_norm(channels: int, **options: float) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, **options).double()
+    random = torch.Generator().manual_seed(0)
+    for value in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        value.copy_(torch.rand(channels, generator=random, dtype=torch.float64) + 0.5)
+    return norm
+
+
+def ours(norm: nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    state = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    return normalised(x, *state, norm.momentum, norm.eps)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (1, 5, 1, 2), (2, 5, 1, 1)])
+def test_like_torchs_in_double(shape):
+    theirs = a_norm(5, momentum=0.3, eps=1e-3)
+    mine = copy.deepcopy(theirs)
+    random = torch.Generator().manual_seed(1)
+    x = 3 * torch.randn(shape, generator=random, dtype=torch.float64) + 7
+    g = torch.randn(shape, generator=random, dtype=torch.float64)
+    found = []
+    for norm, call in ((theirs, theirs), (mine, lambda x: ours(mine, x))):
+        own = x.clone().requires_grad_()
+        y = call(own)
+        y.backward(g)
+        found.append([y, own.grad, norm.weight.grad, norm.bias.grad])
+        found[-1] += [norm.running_mean, norm.running_var]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-8, atol=1e-8)
+
+
+def test_gradients_by_differences():
+    norm = a_norm(2)
+    x = torch.randn(3, 2, 2, 2, generator=torch.Generator().manual_seed(2)).double()
+    near = norm.running_mean.clone()
+
+    def first(x, weight, bias):
+        return fusing._Norm.apply(x, near, weight, bias, 1e-5)[0]
+
+    given = (x, norm.weight.detach(), norm.bias.detach())
+    assert torch.autograd.gradcheck(first, [each.clone().requires_grad_() for each in given])
+
+
+def test_a_large_mean_costs_no_digits():
+    """In float32 the plain difference of squares would have none left."""
+    x = 1000 + 0.1 * torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    norm = a_norm(3).float()
+    norm.running_mean.fill_(1000.05)
+    wanted = functional.batch_norm(x.double(), None, None, training=True)
+    norm.weight.data.fill_(1)
+    norm.bias.data.zero_()
+    torch.testing.assert_close(ours(norm, x).double(), wanted, rtol=0, atol=5e-3)
+
+
+def rewritten(model: nn.Module, images: torch.Tensor) -> fusing.fx.GraphModule:
+    """What dynamo sees of a model, and what becomes of it."""
+    kept = []
+
+    def catch(graph, inputs):
+        kept.append(fusing.fused(graph))
+        return kept[-1].forward
+
+    torch.compiler.reset()
+    torch.compile(model, backend=catch, fullgraph=True, dynamic=False)(images)
+    return kept[0]
+
+
+def test_every_norm_of_a_network_is_rewritten():
+    made = backbones.build("resnet8", {"channels": 4}, generator=torch.Generator().manual_seed(0))
+    other = copy.deepcopy(made)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    graph = rewritten(made.train(), images)
+    targets = [node.target for node in graph.graph.nodes]
+    norms = sum(isinstance(each, nn.BatchNorm2d) for each in made.modules())
+    assert targets.count(normalised) == norms and functional.batch_norm not in targets
+    other.train()(images)
+    for name, value in made.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_norm_of_images_in_training_stays():
+    images = torch.randn(4, 3, 8, 8)
+    for model in (
+        nn.BatchNorm2d(3).eval(),
+        nn.BatchNorm2d(3, affine=False),
+        nn.BatchNorm2d(3, track_running_stats=False),
+        nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(3)),
+    ):
+        targets = [node.target for node in rewritten(model, images).graph.nodes]
+        assert normalised not in targets and functional.batch_norm in targets
+
+
+def test_memory_is_kept_or_left_alone(monkeypatch):
+    told = []
+
+    class Library:
+        def mallopt(self, what, value):
+            told.append((what, value))
+            return 1
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: Library())
+    memory._tune.cache_clear()
+    assert memory.keep() and memory.usual()
+    assert told == [(-3, 2**28), (-1, 2**31 - 1), (-3, 2**25), (-1, 2**26)]
+    memory._tune.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: object())
+    assert not memory.keep() and not memory.usual()
+    memory._tune.cache_clear()

@@ -51,6 +51,18 @@ SkipMissing = Annotated[
     bool, typer.Option("--skip-missing", help="Decline cells whose data is not here.")
 ]
 Refresh = Annotated[bool, typer.Option("--refresh", help="Train again what has changed since.")]
+Engine = Annotated[
+    str, typer.Option(help="local: this machine; ray, slurm: a cluster; see docs/clusters.md.")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of a Ray cluster, host:port or auto. Default: $RAY_ADDRESS, else its own."),
+]
+
+Execution = Annotated[
+    str,
+    typer.Option(help="auto: compiled where it pays; eager, compiled. No part of what a cell is."),
+]
 
 
 def _data_root(given: Path | None) -> Path:
@@ -72,6 +84,7 @@ def _options(suite: str, flags: dict[str, Any]) -> Any:
         data_root=_data_root(flags["data_root"]),
         **{name: flags[name] or [] for name in ("changes", "files", "words")},
         **{name: flags[name] for name in (*plain, "skip_missing", "refresh")},
+        **{name: flags[name] for name in ("engine", "address", "execution")},
     )
 
 
@@ -91,6 +104,9 @@ def run(
     skip_missing: SkipMissing = False,
     refresh: Refresh = False,
     words: Words = None,
+    engine: Engine = "local",
+    address: Address = None,
+    execution: Execution = "auto",
 ) -> None:
     """Train what is missing of a suite, and nothing else.
 
@@ -178,6 +194,9 @@ def study(
         str | None,
         typer.Option(help="postgresql://USER@HOST/DATABASE, in place of a file beside --runs."),
     ] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    execution: Execution = "auto",
 ) -> None:
     """Try values: all of a grid, or those that a search draws and its validation images judge."""
     from benchmark.commands import study as command
@@ -338,6 +357,63 @@ def chaos(
         words=words or [],
     )
     raise typer.Exit(command.chaos(options, _console(), kills=kills, seed=seed, keep=keep))
+
+
+@app.command()
+def speed(
+    backbones: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", help="Only this one, as in a suite; repeatable."),
+    ] = None,
+    heads: Annotated[
+        list[str] | None, typer.Option("--head", help="Only this one; repeatable.")
+    ] = None,
+    changes: Changes = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of both loops.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Of either loop, in turn.")] = 3,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Of a round; 0: some seconds of the reference.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="Of both loops: cpu, cuda or cuda:0.")] = "cpu",
+    execution: Execution = "auto",
+    data_root: DataRoot = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every round to this file.")] = None,
+    overhead: Annotated[
+        bool, typer.Option("--overhead", help="Only ours: what each head costs of a step.")
+    ] = False,
+    matching: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=2,
+            help="Instead: assign so many labels to points, scipy's way and ours; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Compare our training loop with the one that released code uses, in turn, and say where
+    the time goes.
+    """
+    if matching:
+        from benchmark.commands import matching as assignment
+
+        assignment.matching(matching, rounds, _console())
+        return
+    from benchmark.commands import speed as command
+
+    options = command.Options(
+        backbones=backbones or [],
+        heads=heads or [],
+        changes=changes or [],
+        threads=threads,
+        rounds=rounds,
+        steps=steps,
+        device=device,
+        execution=execution,
+        root=_data_root(data_root),
+        named=data_root is not None,
+        csv=csv,
+        overhead=overhead,
+    )
+    raise typer.Exit(command.speed(options, _console()))
 
 
 def main() -> None:

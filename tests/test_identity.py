@@ -383,6 +383,7 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "words": "where vectors lie; their digest is in the record, and another is `changed`",
         "readers": "processes that decode: the order of images is that of their addresses",
         "every": "seconds between checkpoints",
+        "execution": "moves last bits only; in the record, and a resumed cell keeps its own",
     },
     Options: {
         "suite": "a tag",
@@ -397,6 +398,9 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "skip_missing": "which cells are declined",
         "refresh": "which cells are trained again",
         "storage": "where a study keeps its trials",
+        "engine": "which machines train",
+        "address": "where these are",
+        "execution": "a field of Place",
     },
 }
 

@@ -74,6 +74,8 @@ DEVIATIONS: dict[tuple[str, str], str] = {
     ("heads.pairs", "scipy.sparse"): "the assignment on cheap pairs is scipy's sparse solver's",
     ("benchmark.training.runner", "psutil"): "peak memory of a cell, measured where it is trained",
     ("benchmark.commands.agenda", "torch"): "class counts of the stand-in problem",
+    ("benchmark.commands.matching", "torch"): "cost matrices, timed",
+    ("benchmark.commands.matching", "scipy"): "the solver that ours is compared with",
     ("benchmark.commands.desk", "torch"): "`--device auto` asks whether there is an accelerator",
     ("benchmark.commands.report", "pandas"): "the ledger's frame, handed on to reports",
     ("benchmark.commands.evidence", "pandas"): "histories, handed on to reports as frames",

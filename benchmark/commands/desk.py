@@ -15,7 +15,9 @@ from benchmark.commands import agenda
 from benchmark.commands.agenda import Agenda
 from benchmark.commands.display import Display, duration
 from benchmark.engines import machine
+from benchmark.engines.away import Away, Carrier
 from benchmark.engines.local import Event, Local
+from benchmark.engines.patience import Patience
 from benchmark.engines.signals import leaving
 from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
@@ -48,6 +50,9 @@ class Options:
     refresh: bool
     words: Sequence[str] = ()
     storage: str | None = None  # of a study's trials
+    engine: str = "local"
+    address: str | None = None
+    execution: str = "auto"
 
 
 class Desk:
@@ -56,12 +61,19 @@ class Desk:
     def __init__(self, options: Options, console: Console):
         """options.suite is the name that cells are tagged with. Raises ValueError."""
         self.options, self.console = options, console
-        self.device = _device(options.device)
+        known_execution(options.execution)
         self.runs = options.runs
         writable(self.runs)
         self.words = agenda.vector_files(options.words)
+        self.carrier = _carrier(options)
+        self.device = self.carrier.device if self.carrier else known_device(options.device)
         self.tracker = Tracker(options, console)
         self.looked = time.time_ns()
+
+    def close(self) -> None:
+        """Leave the cluster, if there is one."""
+        if self.carrier:
+            self.carrier.close()
 
     def agenda(self, suite: Suite, *, load: bool = False, skip_missing: bool = False) -> Agenda:
         """The cells of a suite, checked and held against the records."""
@@ -100,6 +112,8 @@ class Desk:
 
     def jobs(self, cells: int) -> int:
         """Cells side by side."""
+        if self.carrier and not self.options.jobs:
+            return self.carrier.room
         return self.options.jobs or machine.workers_fit(
             _cores(),
             self.options.threads,
@@ -109,19 +123,35 @@ class Desk:
         )
 
     def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local:
-        """Workers that do as the options say."""
+        """Workers that do as the options say. Raises ValueError: a machine cannot have cells."""
         options = self.options
         files = tuple(path.resolve() for path in options.files)
+        if self.carrier is None:
+            readers = max(_cores() // jobs - options.threads, 0)
+            settings = Settings(
+                self.runs,
+                options.data_root,
+                files,
+                self.device,
+                options.threads,
+                self.words,
+                readers=readers,
+                execution=known_execution(options.execution),
+            )
+            return Local(settings, jobs, tell, self.say)
         settings = Settings(
-            self.runs,
-            options.data_root,
+            self.runs.resolve(),
+            options.data_root.resolve(),
             files,
             self.device,
             options.threads,
-            self.words,
-            readers=max(_cores() // jobs - options.threads, 0),
+            {name: path.resolve() for name, path in self.words.items()},
+            readers=self.carrier.readers,
+            execution=known_execution(options.execution),
         )
-        return Local(settings, jobs, tell, self.say)
+        crew = Away(settings, options.jobs, Patience(), self.carrier)
+        crew.check()
+        return Local(settings, jobs, tell, self.say, crew=crew)
 
     def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
         """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""
@@ -240,6 +270,27 @@ def _leaving(console: Console) -> AbstractContextManager[None]:
     return leaving(lambda number: console.print(INTERRUPTED))
 
 
+def _carrier(options: Options) -> Carrier | None:
+    """The cluster that cells are trained on; None for this machine. Raises ValueError."""
+    if options.address is not None and options.engine != "ray":
+        raise ValueError(
+            f"--address {options.address} names a Ray cluster, and the engine is "
+            f"{options.engine}. Give --engine ray too, or leave the address out."
+        )
+    given = (options.device, options.threads, options.jobs)
+    if options.engine == "ray":
+        from benchmark.engines.ray_cluster import Ray
+
+        return Ray(options.address, *given)
+    if options.engine == "slurm":
+        from benchmark.engines.slurm import Slurm
+
+        return Slurm(options.runs, *given)
+    if options.engine != "local":
+        raise ValueError(f"unknown engine {options.engine!r}. Give local, ray or slurm.")
+    return None
+
+
 def _cores() -> int:
     """Cores that this process may use; all of the machine's where the system does not tell."""
     if hasattr(os, "sched_getaffinity"):
@@ -260,7 +311,15 @@ def _written(record: Record) -> int:
         return 0
 
 
-def _device(asked: str) -> str:
+def known_execution(asked: str) -> str:
+    """As `Place` has it: empty for what pays. Raises ValueError."""
+    if asked not in ("auto", "eager", "compiled"):
+        raise ValueError(f"unknown execution {asked!r}. Give auto, eager or compiled.")
+    return "" if asked == "auto" else asked
+
+
+def known_device(asked: str) -> str:
+    """The device that is meant. Raises ValueError: there is none such."""
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     kind = asked.partition(":")[0]

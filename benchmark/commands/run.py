@@ -1,5 +1,6 @@
 """run: train what is missing of a suite, and nothing else."""
 
+from contextlib import closing
 from dataclasses import replace
 
 from rich.console import Console
@@ -18,7 +19,7 @@ def run(options: Options, console: Console) -> int:
     Raises ValueError, MissingData: one sentence, before anything is trained; exit code 2.
     """
     asked = suite.read(options.suite, options.changes)
-    desk = Desk(replace(options, suite=asked.name), console)
-    work = desk.agenda(asked, load=True, skip_missing=options.skip_missing)
-    desk.tracker.open()
-    return desk.train(work)
+    with closing(Desk(replace(options, suite=asked.name), console)) as desk:
+        work = desk.agenda(asked, load=True, skip_missing=options.skip_missing)
+        desk.tracker.open()
+        return desk.train(work)

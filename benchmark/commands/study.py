@@ -7,7 +7,7 @@ stopped.
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Any
@@ -35,12 +35,12 @@ def study(options: Options, console: Console) -> int:
     """
     asked = holes.read(options.suite, options.changes)
     options = replace(options, suite=asked.name)
-    desk = Desk(options, console)
-    if options.storage is not None:
-        _database(options.storage, asked.name)  # an address that is none is said at once
-    if asked.search is None:
-        return _grid(asked, desk)
-    return _search(asked, asked.search, desk)
+    with closing(Desk(options, console)) as desk:
+        if options.storage is not None:
+            _database(options.storage, asked.name)  # an address that is none is said at once
+        if asked.search is None:
+            return _grid(asked, desk)
+        return _search(asked, asked.search, desk)
 
 
 def _book(desk: Desk) -> Any:

@@ -2,10 +2,13 @@
 
 import multiprocessing
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from benchmark.engines.patience import Patience, Silence
 from benchmark.engines.signals import held_back
@@ -21,6 +24,7 @@ class Worker:
     alone    no other cell may be trained beside this one
     ending   seconds of silence for which it was asked to end, 0 if it was not
     leaves   it was asked to end, or said that it does: it gets no other cell
+    lost     why nothing more will be heard of it, where it was another machine that had it
     """
 
     process: BaseProcess
@@ -30,12 +34,22 @@ class Worker:
     alone: bool = False
     ending: float = 0.0
     leaves: bool = False
+    lost: str = ""
 
     def end(self) -> None:
         """Have it finish its step, save and go; once, for it would not hear more of a second."""
         if not self.leaves:
             self.leaves = True
             self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
+    def recall(self, key: str) -> None:
+        """Have it give up the cell with this key."""
+        with suppress(OSError):  # it died: `hear` finds out
+            self.pipe.send(key)
 
     @property
     def gone(self) -> bool:
@@ -98,6 +112,20 @@ class Crew:
         worker.silence.broken(self.patience.other)
         return True
 
+    def hear(self, seconds: float) -> Iterator[tuple[Worker, Cell, tuple[str, Any] | None]]:
+        """What those that train a cell say within this time; None of one that died."""
+        busy = [(worker, worker.cell) for worker in self.busy if worker.cell is not None]
+        ready = wait([worker.pipe for worker, _ in busy], timeout=seconds)
+        for worker, cell in busy:
+            if worker.gone:
+                yield worker, cell, None
+            elif worker.pipe in ready:
+                try:
+                    said = worker.pipe.recv()
+                except (EOFError, OSError):
+                    said = None
+                yield worker, cell, said
+
     def bury(self, worker: Worker) -> int | None:
         """Take away one that is dead, or about to be; gives its exit code."""
         worker.process.join(5)
@@ -111,7 +139,7 @@ class Crew:
     def kill(self) -> None:
         """End all at once."""
         for worker in self.workers:
-            worker.process.kill()
+            worker.kill()
 
     def dismiss(self) -> None:
         """Send those that wait away, with all the memory that they hold."""

@@ -10,18 +10,23 @@ it, and the suite goes on:
     ... is hung, or is ended
     from outside              the cell goes on from its checkpoint, once
     another process has it    the cell is waited for, and taken over if that process dies
+    the machine that trained
+    it is gone                the cell goes on elsewhere, from its checkpoint, a few times
+
+Where the cells are trained is the crew's business: in processes of this machine, or away.
 """
 
 import os
 import platform
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import Any
 
+from benchmark.engines.away import Away, Far
 from benchmark.engines.crew import Crew, Worker
 from benchmark.engines.elsewhere import Elsewhere, finished
 from benchmark.engines.patience import Patience
@@ -30,6 +35,8 @@ from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
 from benchmark.records.claims import Busy
 from benchmark.records.record import Record
+
+MACHINES = 5  # machines that a cell may lose before it has failed itself; ours, for they are lent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +63,13 @@ class _Due:
 
 @dataclass(slots=True)
 class Local:
-    """Trains cells in `jobs` processes.
+    """Trains cells side by side.
 
+    jobs      how many; of a crew that is away, its machines say that
     tell      called with every Event, and with None twice a second so that a display can move
     say       called with a sentence on what a person may wonder at
     patience  when a silent worker counts as hung
+    crew      who trains them; without one, processes of this machine
 
     A cell may be 'started' more than once; it ends once.
     """
@@ -70,21 +79,22 @@ class Local:
     tell: Callable[[Event | None], None]
     say: Callable[[str], None] = lambda sentence: None
     patience: Patience = Patience()
+    crew: Away | None = None
     interrupted: int = 0
     hurried: bool = False
-    _crew: Crew = field(init=False)
+    _crew: Crew | Away = field(init=False)
     _waiting: list[_Due] = field(default_factory=list)
     _alone: list[_Due] = field(default_factory=list)
     _elsewhere: Elsewhere = field(init=False)
     _asked: dict[str, _Due] = field(default_factory=dict)
-    _again: set[tuple[str, str]] = field(default_factory=set)
+    _again: Counter[tuple[str, str]] = field(default_factory=Counter)
     _ended: dict[str, str] = field(default_factory=dict)
     _explained: bool = False
     _looked: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         """Nothing is started yet."""
-        self._crew = Crew(self.settings, self.jobs, self.patience)
+        self._crew = self.crew or Crew(self.settings, self.jobs, self.patience)
         self._elsewhere = Elsewhere(self.settings.runs)
 
     def run(
@@ -122,8 +132,7 @@ class Local:
         """
         for worker in self._crew.busy:
             if worker.cell is not None and worker.cell.key == key:
-                with suppress(OSError):  # it died: `_listen` finds out
-                    worker.pipe.send(key)
+                worker.recall(key)
 
     @property
     def _left(self) -> bool:
@@ -171,9 +180,9 @@ class Local:
             ready = len(self._crew.busy)
             for _ in self._ready():
                 ready += 1
-                if ready >= self.jobs:
+                if ready >= self._crew.size:
                     break
-            fresh = more() if ready < self.jobs else ()
+            fresh = more() if ready < self._crew.size else ()
             if not fresh:
                 return
             self._take_on(fresh)
@@ -227,26 +236,19 @@ class Local:
         return True
 
     def _listen(self) -> None:
-        busy = [(worker, worker.cell) for worker in self._crew.busy if worker.cell is not None]
-        ready = wait([worker.pipe for worker, _ in busy], timeout=0.5)
-        for worker, cell in busy:
-            if worker.gone:
-                self._died(worker, cell)
-                continue
-            if worker.pipe not in ready:
-                continue
-            try:
-                kind, values = worker.pipe.recv()
-            except (EOFError, OSError):
+        for worker, cell, said in self._crew.hear(0.5):
+            if said is None:
                 self._died(worker, cell)
             else:
-                self._answered(worker, cell, kind, values)
+                self._answered(worker, cell, *said)
         self._watch()
         if self.interrupted:
             self._tell_workers()
         self.tell(None)
 
-    def _answered(self, worker: Worker, cell: Cell, kind: str, values: dict[str, Any]) -> None:
+    def _answered(
+        self, worker: Worker | Far, cell: Cell, kind: str, values: dict[str, Any]
+    ) -> None:
         if kind == "pulse":
             if not worker.ending:
                 worker.silence.broken(self.patience.after(values))
@@ -261,12 +263,14 @@ class Local:
             self._waiting.insert(0, self._asked[cell.key])
         elif kind == "memory":
             self._starved(cell, values["reason"], values["traceback"])
+        elif kind == "unfit":  # where it was to be trained: nobody there has recorded that
+            self._fail(cell, values["reason"], values.get("traceback"))
         elif kind == "stopped" and not self.interrupted:
             self._lost(worker, cell)
         else:
             self._end(cell, kind, values)
 
-    def _died(self, worker: Worker, cell: Cell) -> None:
+    def _died(self, worker: Worker | Far, cell: Cell) -> None:
         code = self._crew.bury(worker)
         self._sweep(cell)
         kind = finished(Record(self.settings.runs / cell.key))
@@ -274,6 +278,8 @@ class Local:
             self._end(cell, kind, {})
         elif self.interrupted:
             self._end(cell, "stopped", {})
+        elif worker.lost:
+            self._stray(cell, worker.lost)
         elif worker.ending or code in (0, -signal.SIGTERM):
             self._lost(worker, cell)
         elif code == -signal.SIGKILL:
@@ -281,7 +287,7 @@ class Local:
         else:
             self._fail(cell, f"its process ended with code {code}")
 
-    def _lost(self, worker: Worker, cell: Cell) -> None:
+    def _lost(self, worker: Worker | Far, cell: Cell) -> None:
         """A worker went without an answer, at our word or a stranger's: its cell goes on, once."""
         what = "its process was ended before it was done"
         if worker.ending:
@@ -292,6 +298,15 @@ class Local:
         else:
             self._fail(cell, f"{what}, twice")
 
+    def _stray(self, cell: Cell, reason: str) -> None:
+        """A machine went, and took its cell along: another takes it on."""
+        self._again[cell.key, "stray"] += 1
+        if self._again[cell.key, "stray"] < MACHINES:
+            self.say(f"{cell.label}: {reason}; it goes on elsewhere")
+            self._waiting.insert(0, self._asked[cell.key])
+        else:
+            self._fail(cell, f"{reason}, {MACHINES} times")
+
     def _starved(self, cell: Cell, reason: str, traceback: str | None = None) -> None:
         """A cell found no memory: it is trained alone, once, when all others are over."""
         if self._first("starved", cell):
@@ -301,9 +316,8 @@ class Local:
             self._fail(cell, f"{reason}, also alone: try a smaller backbone or batch", traceback)
 
     def _first(self, what: str, cell: Cell) -> bool:
-        before = (cell.key, what) in self._again
-        self._again.add((cell.key, what))
-        return not before
+        self._again[cell.key, what] += 1
+        return self._again[cell.key, what] == 1
 
     def _watch(self) -> None:
         """End the workers that have been silent for too long."""
@@ -313,7 +327,7 @@ class Local:
             if not worker.silence.goes_on(elapsed):
                 continue
             if worker.ending:
-                worker.process.kill()
+                worker.kill()
             else:
                 worker.ending = worker.silence.allowed
                 worker.end()

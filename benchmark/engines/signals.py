@@ -56,13 +56,17 @@ class _Left(SystemExit):
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
-    """What is started meanwhile is deaf to SIGINT and SIGUSR1, from its first moment on.
+def held_back(*numbers: signal.Signals) -> Iterator[None]:
+    """What is started meanwhile is deaf to SIGINT, SIGUSR1 and SIGUSR2, from its first moment on.
 
-    A terminal sends Ctrl-C to every process, Slurm its signal to all of a job: it is the parent
-    that is meant, and it tells its workers with SIGTERM. Signals to this process come afterwards.
+    A terminal sends Ctrl-C to every process, Slurm its signal to all of a job, submitit's is
+    SIGUSR2: it is the parent that is meant, and it tells its workers with SIGTERM. Signals to this
+    process come afterwards.
+
+    numbers  these instead
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
+    deaf = set(numbers) or {signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, deaf)
     try:
         yield
     finally:

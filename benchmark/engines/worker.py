@@ -49,6 +49,7 @@ class Settings:
     threads: int
     words: Mapping[str, Path] = field(default_factory=dict)
     readers: int = 0
+    execution: str = ""
 
 
 class _Stop:
@@ -230,6 +231,7 @@ def _place(cell: Cell, settings: Settings) -> Any:
         settings.threads,
         settings.words,
         settings.readers,
+        execution=settings.execution,
     )
 
 

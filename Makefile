@@ -18,7 +18,7 @@ quick: .venv/installed  ## train and report the quick suite on embedded data, in
 	$(BIN)/python -m benchmark report
 
 test: .venv/installed  ## all fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: .venv/installed  ## format, lint, types, and the tests that need no training
 	$(BIN)/ruff format --check .

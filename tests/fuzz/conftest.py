@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-TRIED: Counter[str] = Counter()
+TRIED = "inputs tried: "  # before a test's name, in what its report tells
 ANSWERS = (ValueError, FileNotFoundError, PermissionError)  # what `main` turns into exit code 2
 LIMIT = 30  # seconds for one input; generous: none takes one, on a machine that does other things
 LONG = 10  # as many inputs in the long tests
@@ -43,6 +43,8 @@ def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
     name = request.node.originalname
 
     def run(strategy: Any, action: Callable[[Any], Any], inputs: int = 40) -> None:
+        tried = 0
+
         @settings(
             max_examples=inputs * request.param * max(factor, 1),
             derandomize=not factor,
@@ -52,7 +54,8 @@ def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
         )
         @given(strategy)
         def each(value: Any) -> None:
-            TRIED[name] += 1
+            nonlocal tried
+            tried += 1
             signal.alarm(LIMIT)
             try:
                 sentence(lambda: action(value))
@@ -60,6 +63,7 @@ def fuzz(request: pytest.FixtureRequest) -> Iterator[Callable[..., None]]:
                 signal.alarm(0)
 
         each()
+        request.node.user_properties.append((f"{TRIED}{name}", tried))
 
     before = signal.signal(signal.SIGALRM, _hangs)
     yield run
@@ -77,8 +81,14 @@ def soon() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """How many inputs were tried."""
-    if TRIED:
-        terminalreporter.write_line(f"{sum(TRIED.values()):,} inputs tried")
-        for name, count in sorted(TRIED.items()):
-            terminalreporter.write_line(f"{count:>9,}  {name.removeprefix('test_')}")
+    """How many inputs were tried, by all processes that ran tests."""
+    tried: Counter[str] = Counter()
+    for report in [each for found in terminalreporter.stats.values() for each in found]:
+        if getattr(report, "when", None) == "call":
+            for name, inputs in report.user_properties:
+                tried[name.removeprefix(TRIED)] += inputs if name.startswith(TRIED) else 0
+    tried = +tried
+    if tried:
+        terminalreporter.write_line(f"{sum(tried.values()):,} inputs tried")
+        for name, inputs in sorted(tried.items()):
+            terminalreporter.write_line(f"{inputs:9,}  {name.removeprefix('test_')}")

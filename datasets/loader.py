@@ -136,6 +136,10 @@ class Batches:
         """Steps per epoch."""
         return _steps(len(self.sampler), self.batch, self.drop_last)
 
+    def chosen(self, epoch: int) -> tuple[Tensor, ...]:
+        """Positions in the split of the images of each step of an epoch."""
+        return self.sampler.epoch(self._order(epoch)).split(self.batch)[: self.steps]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
 
@@ -227,13 +231,16 @@ class Stream:
         """Steps per epoch."""
         return _steps(len(self.sampler), self.batch, self.drop_last)
 
+    def chosen(self, epoch: int) -> tuple[Tensor, ...]:
+        """Positions in the split of the images of each step of an epoch."""
+        return self.sampler.epoch(self._order(epoch)).split(self.batch)[: self.steps]
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised images (batch, channels, height, width) and labels (batch,), from `start` on.
 
         With more than one view the images are (views, batch, channels, height, width).
         """
-        shown = self.sampler.epoch(self._order(epoch))
-        chosen = shown.split(self.batch)[start : self.steps]
+        chosen = self.chosen(epoch)[start:]
         tasks = (self._task(epoch, step, own) for step, own in enumerate(chosen, start))
         for own, (images, boxes) in zip(chosen, self._fetch(tasks), strict=True):
             images = self._normalise(_send(images, self.device))

@@ -56,11 +56,23 @@ def see(
 
 @torch.no_grad()
 def features(
-    look: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+    look: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]], examples: int
 ) -> tuple[Tensor, Tensor]:
-    """Features (examples, width) and labels (examples,) of a split, in order."""
-    pairs = [(look(images), labels) for images, labels in batches]
-    return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+    """Features (examples, width) and labels (examples,) of a split, in order.
+
+    They are put where they will lie: of a million images, two copies would be too many.
+    """
+    found = known = torch.empty(0)
+    done = 0
+    for images, labels in batches:
+        own = look(images)
+        if not done:
+            found = own.new_empty(examples, *own.shape[1:])
+            known = labels.new_empty(examples)
+        found[done : done + len(own)] = own
+        known[done : done + len(own)] = labels
+        done += len(own)
+    return found, known
 
 
 @torch.no_grad()
@@ -78,12 +90,12 @@ def judge(
     judged: Passes,
     train: Passes,
     *,
-    flip: bool,
+    mirrored: Passes | None = None,
 ) -> Verdict:
     """Accuracy by class and group, calibration and collapse of a finished cell.
 
     judged, train  each call gives a fresh pass over the split, in order, without augmentation
-    flip           also with scores averaged over each image and its mirror image
+    mirrored       the first of them mirrored, where scores are also to be averaged over both
     """
     classes = len(material.counts)
     seen = see(look, head, judged())
@@ -101,9 +113,9 @@ def judge(
     vectors = head.class_vectors()
     numbers["train_accuracy"] = learned.accuracy
     numbers |= collapse(learned, head, classes)
-    if flip:
-        mirrored = see(lambda images: look(images.flip(-1)), head, judged())
-        averaged = Seen(seen.embedding, seen.scores + mirrored.scores, seen.labels)
+    if mirrored is not None:
+        other = see(look, head, mirrored())
+        averaged = Seen(seen.embedding, seen.scores + other.scores, seen.labels)
         numbers["flip"] = averaged.accuracy
     arrays = {"per_class": per_class, "reliability": reliability}
     if classes <= CONFUSIONS:

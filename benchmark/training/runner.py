@@ -6,10 +6,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.evaluate import collapse, features, judge, see
 from benchmark.training.points import keeper
 from benchmark.training.registry import registry
+from benchmark.training.shelf import LIMIT, Shelf, folder
+from benchmark.training.steps import Steps
+from benchmark.training.still import Still, sources, unchanged
 from benchmark.training.streams import address, stream
 from benchmark.training.train import Diverged, Progress, Trunk, Unfit, Watch, train
 from datasets import DATASETS
@@ -47,6 +50,7 @@ LEARNED = 100_000  # training images, at most, on which collapse is measured: al
 FOLLOWED = 10  # epochs, at most, at which collapse is followed along training; ours, as the next
 SAMPLE = 5000  # training images, at most, for that: as many of each class, or all it has
 EPOCHS = "epochs"  # of arrays and tensors: after how many epochs each snapshot was taken
+REPEATED = 2  # epochs from which on unchanged images are looked up: one is needed to compare; ours
 SNAPSHOTS = (
     200  # epochs, at most, after which a head's labels are kept; ours, 1 MB at 1,000 classes
 )
@@ -314,7 +318,7 @@ class _Job:
         """Prepare the head and train it, from where an earlier process stopped, if one did."""
         if self.stage and resume is None:
             self.look.eval()
-            known, labels = features(self.look, self.passes("train")())
+            known, labels = self.known()
             with torch.no_grad():
                 self.head.prepare(known, labels, self.look.before[-1])
         if not self.needs.trains:
@@ -337,14 +341,16 @@ class _Job:
         recipe = Recipe.model_validate(dict(self.last.recipe))
         if self.place.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
+        shown = self.shown(recipe)
         return train(
             self.look,
             self.head,
-            self.batches(recipe),
+            shown,
             recipe,
             seed=self.seed,
             stage=self.stage,
             teacher=self.needs.teacher,
+            through=shown if isinstance(shown, Steps) else None,
             sweep=self.sweep if self.needs.sweep else None,
             watch=watch,
             resume=resume,
@@ -408,7 +414,7 @@ class _Job:
         mean, std = self.constants
         return batches(
             self.material.train,
-            Change(**{each.name: getattr(recipe, each.name) for each in fields(Change)}),
+            _change(recipe),
             batch=recipe.batch,
             mean=mean,
             std=std,
@@ -425,6 +431,45 @@ class _Job:
             augmentation=lambda epoch, step: stream(self.seed, "augment", self.stage, epoch, step),
         )
 
+    def shown(self, recipe: Recipe) -> Batches | Stream | Steps:
+        """Training batches; with their features, where the trunk stands still."""
+        plain = self.batches(recipe)
+        if self.still is None:
+            return plain
+        own = {"order": self.seed, "augment": self.seed}
+        if not isinstance(self.seed, int):
+            own = {name: self.seed[name] for name in own}
+        about = {"seed": own, "stage": self.stage, "views": self.needs.views}
+        again = recipe.epochs > REPEATED and unchanged(_change(recipe), recipe)
+        small = 4 * len(self.material.train) * self.look.width <= LIMIT
+        table = self.known if again and small and self.needs.views == 1 else None
+        return self.still.steps(plain, recipe, about, table)
+
+    @cached_property
+    def still(self) -> Still | None:
+        """The trunk with the features of it that are kept, where it does not move at all."""
+        if not self.last.frozen or self.look.drifting or self.needs.teacher:
+            return None
+        table, trunk = self.place.registry, self.cell.until(self.stage)
+        given = [] if self.words is None else [_digest(self.words)]
+        facts = {
+            "trunk": trunk.plain(),
+            "data": self.cell.plain()["data"],
+            "images": self.material.digest,
+            "constants": [list(part) for part in self.constants],
+            "precision": self.protocol.precision,
+            "circumstances": {**circumstances(self.place), "execution": compiling.EAGER},
+            "heads": [table.digests[head] for head in heads_of(trunk)],
+            "words": given,
+            "sources": sources(frozenset(table.digests)),
+        }
+        return Still(self.look, Shelf(folder()), facts, self.warn)
+
+    @property
+    def sight(self) -> Callable[[Tensor], Tensor]:
+        """Makes features of what `passes` gives: the trunk, where those are not features yet."""
+        return self.look if self.still is None else nn.Identity()
+
     @property
     def constants(self) -> tuple[Sequence[float], Sequence[float]]:
         """Mean and standard deviation of the pixels, as the recipe has them."""
@@ -432,16 +477,24 @@ class _Job:
             return DATASETS["cifar10"].mean, DATASETS["cifar10"].std
         return self.material.mean, self.material.std
 
-    def passes(self, split: str, most: int | None = None) -> Callable[[], Any]:
+    def passes(
+        self, split: str, most: int | None = None, *, mirrored: bool = False
+    ) -> Callable[[], Any]:
         """Fresh passes over a split, in order, without augmentation; over every n-th if too many.
 
-        Splits lie class after class, so that every n-th image is a fair share of each.
+        Splits lie class after class, so that every n-th image is a fair share of each. To be looked
+        at with `sight`.
         """
         found: Split = getattr(self.material, split)
         if most is not None and len(found) > most:
             chosen = torch.arange(0, len(found), math.ceil(len(found) / most))
             found = Split(found.images[chosen], found.labels[chosen])
-        return self.over(found)
+        fresh = partial(_mirrored, self.over(found)) if mirrored else self.over(found)
+        if self.still is None:
+            return fresh
+        shape = {"size": self.protocol.size, "resize": self.protocol.resize}
+        about = {"split": split, "images": len(found), "mirrored": mirrored, **shape}
+        return self.still.passes(fresh, {**about, "batch": EVALUATION_BATCH}, len(found))
 
     def over(self, found: Split) -> Callable[[], Any]:
         """Fresh passes over these images."""
@@ -460,7 +513,11 @@ class _Job:
 
     def sweep(self) -> Sweep:
         """All training features in evaluation mode."""
-        return Sweep(*features(self.look, self.passes("train")()))
+        return Sweep(*self.known())
+
+    def known(self) -> tuple[Tensor, Tensor]:
+        """Features and labels of all training images, in evaluation mode."""
+        return features(self.sight, self.passes("train")(), len(self.material.train))
 
     @property
     def searching(self) -> bool:
@@ -472,7 +529,7 @@ class _Job:
         epochs = dict(self.last.recipe)["epochs"]
         extra = {"time": int(time.time() * 1000)}
         if self.searching:
-            seen = see(self.look, self.head, self.passes("validation")())
+            seen = see(self.sight, self.head, self.passes("validation")())
             extra["validation"] = seen.accuracy
         every = self.protocol.oracle
         if (
@@ -480,7 +537,7 @@ class _Job:
             and not self.searching
             and (row["epoch"] % every == 0 or row["epoch"] == self.protocol.epochs)
         ):
-            extra["oracle"] = see(self.look, self.head, self.passes("test")()).accuracy
+            extra["oracle"] = see(self.sight, self.head, self.passes("test")()).accuracy
         if not self.last.frozen and _due(row["epoch"], epochs, FOLLOWED):
             extra |= self.collapse()
         if _due(row["epoch"], epochs, SNAPSHOTS):
@@ -503,13 +560,14 @@ class _Job:
         """Evaluate at the last epoch and write the result."""
         self.look.eval()
         self.head.eval()
+        split = "validation" if self.searching else "test"
         verdict = judge(
-            self.look,
+            self.sight,
             self.head,
             self.material,
-            self.passes("validation" if self.searching else "test"),
+            self.passes(split),
             self.passes("train", LEARNED),
-            flip=self.protocol.flip,
+            mirrored=self.passes(split, mirrored=True) if self.protocol.flip else None,
         )
         numbers = dict(verdict.metrics)
         if self.searching:
@@ -682,6 +740,16 @@ def load(key: str, runs: Path, files: Sequence[Path] = ()) -> Trained:
     _fill(backbone, heads, found[0].weights())
     trained = Trained(cell, backbone, heads, result).eval()
     return trained.to(memory_format=torch.channels_last)  # as in training: the same last bits
+
+
+def _change(recipe: Recipe) -> Change:
+    """What a recipe does to images."""
+    return Change(**{each.name: getattr(recipe, each.name) for each in fields(Change)})
+
+
+def _mirrored(fresh: Callable[[], Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """A pass over the mirror images."""
+    return ((images.flip(-1), labels) for images, labels in fresh())
 
 
 def _seed(cell: Cell) -> int | dict[str, int]:

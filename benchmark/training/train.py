@@ -201,6 +201,7 @@ def train(
     seed: int | Mapping[str, int],
     stage: int = 0,
     teacher: bool = False,
+    through: Callable[[Tensor], Tensor] | None = None,
     sweep: Callable[[], Sweep] | None = None,
     watch: Watch | None = None,
     resume: Checkpoint | None = None,
@@ -210,6 +211,8 @@ def train(
     seed, stage  address of the randomness of mixing and of the network; that of the batches is in
                  `batches`
     teacher      whether the moving average of the trunk sees the last view
+    through      features of the batch that `batches` gave last, where a frozen trunk need not be
+                 asked, see still.py
     sweep        all training features in evaluation mode, for heads that need them every epoch
     resume       where an earlier run of this very stage stopped
 
@@ -220,7 +223,7 @@ def train(
         return untrained(look, head)
     watch = watch or Watch()
     taught = Taught(look) if teacher else None
-    see = taught or look
+    see = through or taught or look
     run = _Run(look, taught, head, optimizer(look, head, recipe), batches.steps, recipe, watch)
     now = run.restore(resume) if resume else Progress(readings=first(head))
     while now.step < steps:
@@ -229,7 +232,7 @@ def train(
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
             look.eval()
             head.begin_epoch(clock, sweep() if sweep else None)
-        see.train()
+        (taught or look).train()
         head.train()
         for images, labels in batches.epoch(epoch, start):
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)

@@ -70,19 +70,19 @@ def test_see_keeps_the_order():
 
 
 def test_features_are_before_the_head():
-    found, labels = features(look, passes()())
+    found, labels = features(look, passes()(), len(LABELS))
     assert torch.equal(found, pictures(ROWS)[:, 0, 0]) and torch.equal(labels, LABELS)
 
 
 def test_no_gradient_is_kept():
     weight = torch.ones(1, requires_grad=True)
     assert not see(lambda x: look(x) * weight, Fixed(4), passes()()).scores.requires_grad
-    assert not features(lambda x: look(x) * weight, passes()())[0].requires_grad
+    assert not features(lambda x: look(x) * weight, passes()(), len(LABELS))[0].requires_grad
 
 
 def test_judge_by_hand(material):
     learned = passes([[9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 9, 0]], torch.arange(3))
-    verdict = judge(look, Fixed(4), material, passes(), learned, flip=False)
+    verdict = judge(look, Fixed(4), material, passes(), learned)
     numbers = verdict.metrics
     assert numbers["accuracy"] == 0.5 and numbers["train_accuracy"] == 1.0
     assert numbers["many"] == 0.5 and numbers["medium"] == 0.5
@@ -113,7 +113,7 @@ def test_embeddings_that_can_be_drawn_are_kept(material, dim, kept):
         def score(self, embedding):
             return torch.cat([embedding, torch.zeros(len(embedding), 3)], dim=1)[:, :3]
 
-    verdict = judge(look, Thin(dim), material, passes(), passes(), flip=False)
+    verdict = judge(look, Thin(dim), material, passes(), passes())
     assert ("embedding" in verdict.arrays) == kept == ("labels" in verdict.arrays)
     if kept:
         want = np.array(ROWS, dtype=np.float32)[:, :dim]
@@ -128,7 +128,7 @@ def test_flip_averages_an_image_with_its_mirror(material):
     # plain: class 1 at 5, class 1 at 5; with the mirror: (13, 5, 5) and (7, 8, 8)
     verdict = judge(
         *(look, Fixed(4), material, passes(rows, labels), passes()),
-        flip=True,
+        mirrored=lambda: ((images.flip(-1), own) for images, own in passes(rows, labels)()),
     )
     assert verdict.metrics["accuracy"] == 0.5
     assert verdict.metrics["flip"] == 1.0
@@ -139,5 +139,5 @@ def test_a_head_without_class_vectors(material):
         def class_vectors(self):
             return None
 
-    verdict = judge(look, Bare(4), material, passes(), passes(), flip=False)
+    verdict = judge(look, Bare(4), material, passes(), passes())
     assert math.isnan(verdict.metrics["nc3"]) and "class_vectors" not in verdict.arrays

@@ -486,15 +486,16 @@ class _Job:
         at with `sight`.
         """
         found: Split = getattr(self.material, split)
-        if most is not None and len(found) > most:
-            chosen = torch.arange(0, len(found), math.ceil(len(found) / most))
+        every = 1 if most is None else math.ceil(len(found) / most)
+        if every > 1:
+            chosen = torch.arange(0, len(found), every)
             found = Split(found.images[chosen], found.labels[chosen])
         fresh = partial(_mirrored, self.over(found)) if mirrored else self.over(found)
         if self.still is None:
             return fresh
+        about = {"split": split, "every": every, "mirrored": mirrored, "batch": EVALUATION_BATCH}
         shape = {"size": self.protocol.size, "resize": self.protocol.resize}
-        about = {"split": split, "images": len(found), "mirrored": mirrored, **shape}
-        return self.still.passes(fresh, {**about, "batch": EVALUATION_BATCH}, len(found))
+        return self.still.passes(fresh, {**about, **shape}, found)
 
     def over(self, found: Split) -> Callable[[], Any]:
         """Fresh passes over these images."""

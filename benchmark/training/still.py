@@ -15,7 +15,7 @@ looked up from then on.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -60,11 +60,11 @@ class Still:
         self.volumes: dict[str, Volume] = {}
 
     def passes(
-        self, fresh: Callable[[], Any], about: Mapping[str, Any], images: int
+        self, fresh: Callable[[], Any], about: Mapping[str, Any], images: Sized
     ) -> Callable[[], Iterator[tuple[Tensor, Tensor]]]:
-        """Fresh passes over features and labels, where `fresh` gives passes over so many images.
+        """Fresh passes over features and labels, where `fresh` gives passes over these images.
 
-        about  what they are passes over, as plain values
+        about  which these are and how they are shown, as plain values
         """
         name = self.name({"pass": dict(about)})
 
@@ -78,7 +78,7 @@ class Still:
             kept = self.keeping(name)
             for seen, labels in fresh():
                 features = self.look(seen)
-                kept.add(features, labels, images)
+                kept.add(features, labels, len(images))
                 yield features, labels
             kept.finish()
 

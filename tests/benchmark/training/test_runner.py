@@ -445,6 +445,9 @@ class Watched:
         assert self._door["open"], f"test {name} used in training"
         return getattr(self._split, name)
 
+    def __len__(self):
+        return len(self.labels)
+
 
 @pytest.mark.parametrize("pipe", [("psc",), ("dl2pa",), ("psc", ">", "ncm"), ("psc", ">>", "etf")])
 @pytest.mark.parametrize("oracle", [0, 1])

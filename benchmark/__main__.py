@@ -41,8 +41,24 @@ Tracking = Annotated[
 ]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def _jobs(given: str) -> int:
+    """Cells side by side, as typed; -1 for auto, which is `desk.AUTO`."""
+    if str(given) == "auto":
+        return -1
+    if not str(given).isdecimal():
+        raise typer.BadParameter(f"{given!r} is neither auto nor a number of cells from 0 on.")
+    return int(given)
+
+
 Jobs = Annotated[
-    int, typer.Option(min=0, help="Cells side by side; 0: as many as fit the machine.")
+    int,
+    typer.Option(
+        parser=_jobs,
+        metavar="N|auto",
+        help="Cells side by side; 0: as many as fit the machine; auto: as a short pilot says.",
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="Of one cell; changes its last bits.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Leave MLflow alone.")]
@@ -128,21 +144,30 @@ def plan(
     data_root: DataRoot = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     words: Words = None,
+    device: Device = "auto",
+    jobs: Jobs = 0,
+    threads: Threads = 1,
+    pilot: Annotated[
+        bool,
+        typer.Option("--pilot", help="Train some steps first, half a minute, to know the time."),
+    ] = False,
 ) -> None:
-    """List the cells of a suite, their state and the predicted time; run nothing."""
+    """List the cells of a suite, their state and the predicted time; keep nothing."""
     from benchmark.commands import plan as command
 
-    root = _data_root(data_root)
-    command.plan(
-        suite,
-        changes or [],
-        files or [],
-        runs,
-        root,
-        _console(),
-        as_json=as_json,
+    expected = command.Options(
+        suite=suite,
+        changes=changes or [],
+        files=files or [],
+        runs=runs,
+        data_root=_data_root(data_root),
         words=words or [],
+        device=device,
+        jobs=jobs,
+        threads=threads,
+        pilot=pilot,
     )
+    command.plan(expected, _console(), as_json=as_json)
 
 
 @app.command()

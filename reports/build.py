@@ -49,6 +49,7 @@ from reports.exhibits.critical import critical_difference
 from reports.exhibits.curves import accuracy_against_dim, accuracy_against_ratio
 from reports.exhibits.frequency import per_class
 from reports.exhibits.moves import moves
+from reports.exhibits.prediction import predictions
 from reports.exhibits.profiles import profiles
 from reports.exhibits.seeds import components, needed
 from reports.exhibits.sphere import sphere
@@ -91,6 +92,7 @@ ACROSS: tuple[tuple[str, Callable[[DataFrame, Evidence | None], list[Exhibit]], 
         "no critical-difference diagram: it needs three heads in two settings.",
     ),
     ("Across settings", profiles, ""),
+    ("What it cost", predictions, ""),
 )
 """Heading, f(runs of all settings, evidence) -> exhibits, and what to say where there are none.
 Neighbours with one heading share a section."""

@@ -34,6 +34,7 @@ CURVES = (
 MACHINE = (
     ("minutes", "seconds", lambda seconds: f"{seconds / 60:.1f}"),
     ("images/s", "images_per_second", "{:,.0f}".format),
+    ("predicted minutes", "predicted_seconds", lambda seconds: f"{seconds / 60:.1f}"),
     ("peak memory, MB", "peak_memory_mb", "{:,.0f}".format),
     ("one assignment, s", "assignment_seconds", "{:.3g}".format),
     ("finished", "finished", str),

@@ -14,7 +14,7 @@ from pandas import DataFrame, Series
 STATES = ("done", "diverged", "failed", "pruned")
 
 TEXTS = ("key", "label", "state", "data", "backbone", "head", "seed", "recipe")
-REMARKS = ("suites", "profile", "group_rule", "finished")  # may be empty
+REMARKS = ("suites", "profile", "group_rule", "finished", "predicted_from")  # may be empty
 WHOLES = ("largest", "dim", "epochs")
 COUNTS = ("classes", "train_images", "width")  # whole, unknown where a cell failed early
 SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip", "validation")
@@ -22,10 +22,16 @@ SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip", 
 GEOMETRY = ("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity")
 """Of the class vectors over all pairs: cosines, mean angle, log of the mean Gaussian potential."""
 
-LATER = (*GEOMETRY, "validation", "assignment_seconds")
+FORETOLD = ("beside_seconds", "predicted_seconds", "predicted_from", "jobs")
+"""What a cell took beside its loop, what its run expected and why, and cells side by side."""
+
+LATER = (*GEOMETRY, "validation", "assignment_seconds", *FORETOLD)
 """Columns that older frames lack; there they are unknown."""
 
-COST = ("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds", "finished")
+COST = (
+    *("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds", *FORETOLD),
+    "finished",
+)
 """What a cell cost and when: belongs to the machine, so it is kept apart from what was measured."""
 
 COLUMNS = (
@@ -33,7 +39,7 @@ COLUMNS = (
     *("head", "dim", "seed", "recipe", "epochs", "classes", "train_images", "group_rule"),
     *("accuracy", "many", "medium", "few", "top5", "ece", "nc1", "nc2", "nc3", "nc4"),
     *("oracle", "flip", "validation", *GEOMETRY, "parameters", "flops", "width"),
-    *("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds", "finished"),
+    *COST,
     "diverged_step",
 )
 

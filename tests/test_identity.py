@@ -384,6 +384,7 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "readers": "processes that decode: the order of images is that of their addresses",
         "every": "seconds between checkpoints",
         "execution": "moves last bits only; in the record, and a resumed cell keeps its own",
+        "noted": "what was expected of a cell: a cost",
     },
     Options: {
         "suite": "a tag",
@@ -393,6 +394,8 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "words": "a field of Place",
         "tracking_uri": "where MLflow is",
         "jobs": "cells side by side",
+        "engine": "where cells are trained; each machine notes its device",
+        "address": "of the engine's cluster",
         "offline": "whether MLflow is told",
         "download": "whether images may be fetched",
         "skip_missing": "which cells are declined",

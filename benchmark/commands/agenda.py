@@ -4,13 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmark import backbones
 from benchmark.backbones import BACKBONES
-from benchmark.planning import plan, suite
+from benchmark.commands import outlook
+from benchmark.commands.outlook import Finished
+from benchmark.planning import forecast, plan, suite
 from benchmark.planning.cell import Cell, Pairs
+from benchmark.planning.forecast import Job, Past
 from benchmark.planning.plan import Item, Registry
 from benchmark.planning.suite import Suite, suggest
 from benchmark.records.record import Record, Torn, digest, records
@@ -20,7 +24,7 @@ from benchmark.training.runner import privileged
 from benchmark.training.runner import words as words_of
 from datasets import DATASETS
 from datasets.base import Dataset, MissingData
-from datasets.imbalance import class_counts
+from datasets.imbalance import class_counts, remaining_largest
 from datasets.samplers import epoch_length
 from heads.base import Needs, Problem
 
@@ -29,11 +33,15 @@ Progress = Callable[[str], Callable[[int, int], None]]
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """A suite's cells in order, trunks first, each with its state; and the table of heads."""
+    """A suite's cells in order, trunks first, each with its state; and the table of heads.
+
+    past  what the finished cells of this folder took
+    """
 
     suite: Suite
     items: tuple[Item, ...]
     registry: Registry
+    past: tuple[Past, ...] = ()
 
 
 def read(
@@ -117,7 +125,10 @@ def of(
     if declined and not ready and not skip_missing:
         raise ValueError(declined[0].reason)
     here = _Here(table, runs, data_root, digests, vectors)
-    return Agenda(asked, (*_stand(ready, here, refresh), *declined), table)
+    found = [each for each in map(_result, records(runs)) if each is not None]
+    past = tuple(outlook.past(found, table))
+    items = _stand(ready, here, refresh, found)
+    return Agenda(asked, (*outlook.predicted(items, past), *declined), table, past)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +274,11 @@ def _names(cell: Cell, root: Path) -> Sequence[str]:
     return data_set(options["name"]).names(root, options["folder"], options.get("classes"))
 
 
-def _stand(cells: Sequence[Cell], here: _Here, refresh: bool) -> list[Item]:
+def _stand(
+    cells: Sequence[Cell], here: _Here, refresh: bool, finished: Sequence[Finished]
+) -> list[Item]:
     barred = {"diverged", "declined"} | (set() if refresh else {"changed"})
-    finished = [result for result in map(_result, records(here.runs)) if result]
+    known = {cell.data: dict(result["size"]) for cell, result in finished}
     items: list[Item] = []
     states: dict[str, str] = {}
     for cell, wanted in plan.with_foundations(cells):
@@ -276,37 +289,41 @@ def _stand(cells: Sequence[Cell], here: _Here, refresh: bool) -> list[Item]:
                 what = "trunk" if under == cell.trunk else "source"
                 state, reason = "declined", f"its {what} {under.label} is {states[under.key]}"
         states[cell.key] = state
-        images = _images(cell, here.root)
-        seconds = plan.predict(cell, finished, images) if images else None
-        items.append(Item(cell, state, reason, seconds, wanted, images))
+        images, job = _job(cell, here, known.get(cell.data))
+        items.append(Item(cell, state, reason, None, wanted, images, job))
     return items
 
 
-def _images(cell: Cell, root: Path) -> int:
-    """Images that a cell sees in training, over all epochs; 0 where that is not known yet."""
-    options = dict(cell.data)
-    data = data_set(options["name"])
-    if not data.largest or not cell.stages[-1].recipe:
-        return 0
-    classes = len(_names(cell, root))
-    counts = class_counts(classes, options["largest"], options["ratio"], options["profile"])
-    recipe = dict(cell.stages[-1].recipe)
-    return epoch_length(counts, recipe.get("epoch_images", "natural")) * int(recipe["epochs"])
+def _job(cell: Cell, here: _Here, known: Mapping[str, Any] | None) -> tuple[int, Job | None]:
+    """Images that a cell sees in training, over all epochs, and what else there is to do.
+
+    known  sizes of a finished cell on the same images
+
+    0 and None where it is not known yet how many images there are.
+    """
+    options, needs = dict(cell.data), here.table.needs(cell.stages[-1])
+    own = data_set(options["name"]).largest
+    if own:
+        names = _names(cell, here.root)
+        largest = remaining_largest(options["largest"], options["validation"])
+        counts = class_counts(len(names), largest, options["ratio"], options["profile"])
+        classes, train = len(names), sum(counts)
+    elif known:
+        classes, train, counts = known["classes"], known["train_images"], ()
+    else:
+        return 0, None
+    recipe, images = dict(cell.stages[-1].recipe), 0
+    if recipe:
+        drawn = recipe.get("epoch_images", "natural")
+        images = (epoch_length(counts, drawn) if counts else train) * int(recipe["epochs"])
+    largest = own or -(-train // classes)
+    job = forecast.job(*(cell, needs), images=images, train=train, largest=largest, classes=classes)
+    return images, job
 
 
-def _result(record: Record) -> dict[str, object] | None:
+def _result(record: Record) -> Finished | None:
     try:
         result = record.result()
-        cell = record.cell()
+        return None if result is None else (record.cell(), result)
     except Torn:
         return None
-    if result is None or not result["seen"]:
-        return None
-    recipe = dict(cell.stages[-1].recipe)
-    return {
-        "network": cell.network,
-        "precision": recipe.get("precision", ""),
-        "pixels": dict(cell.data)["name"],
-        "seconds": result["cost"]["seconds"],
-        "seen": result["seen"],
-    }

@@ -160,7 +160,7 @@ def _run(options: Options) -> list[str]:
         "suite": options.suite,
         "data-root": options.data_root,
         "device": options.device,
-        "jobs": options.jobs,
+        "jobs": max(options.jobs, 0),  # no pilot: what is besieged is its cells
         "threads": options.threads,
     }
     words = ["run", *(f"--{name}={value}" for name, value in flags.items())]

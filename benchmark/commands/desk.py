@@ -5,13 +5,13 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from rich.console import Console
 
-from benchmark.commands import agenda
+from benchmark.commands import agenda, outlook
 from benchmark.commands.agenda import Agenda
 from benchmark.commands.display import Display, duration
 from benchmark.engines import machine
@@ -21,6 +21,7 @@ from benchmark.engines.patience import Patience
 from benchmark.engines.signals import leaving
 from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
+from benchmark.planning.forecast import Machine, Past
 from benchmark.planning.plan import DONE, Item
 from benchmark.planning.suite import Suite
 from benchmark.records.claims import Busy
@@ -29,11 +30,15 @@ from benchmark.records.record import Record
 
 INTERRUPTED = "interrupted; the same command goes on where this one stopped"
 FOLLOW = 10.0  # seconds between two deliveries of the epochs of running cells
+AUTO = -1  # jobs: as many as a pilot finds fastest
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The flags of `run` and `study`, as typed."""
+    """The flags of `run` and `study`, as typed.
+
+    jobs  cells side by side; 0, as many as fit; AUTO
+    """
 
     suite: str
     changes: Sequence[str]
@@ -61,14 +66,15 @@ class Desk:
     def __init__(self, options: Options, console: Console):
         """options.suite is the name that cells are tagged with. Raises ValueError."""
         self.options, self.console = options, console
-        known_execution(options.execution)
+        outlook.execution(options.execution)
         self.runs = options.runs
         writable(self.runs)
         self.words = agenda.vector_files(options.words)
         self.carrier = _carrier(options)
-        self.device = self.carrier.device if self.carrier else known_device(options.device)
+        self.device = self.carrier.device if self.carrier else outlook.device(options.device)
         self.tracker = Tracker(options, console)
         self.looked = time.time_ns()
+        self.noted: dict[str, dict[str, Any]] = {}
 
     def close(self) -> None:
         """Leave the cluster, if there is one."""
@@ -111,47 +117,76 @@ class Desk:
         self.console.print(sentence, markup=False, highlight=False)
 
     def jobs(self, cells: int) -> int:
-        """Cells side by side."""
-        if self.carrier and not self.options.jobs:
+        """Cells side by side, where no pilot has a say: AUTO is as many as fit."""
+        asked = max(self.options.jobs, 0)
+        if self.carrier and not asked:
             return self.carrier.room
-        return self.options.jobs or machine.workers_fit(
-            _cores(),
-            self.options.threads,
-            max(cells, 1),
-            self.device,
-            machine.memory(),
+        return asked or self._room(cells, self.device)
+
+    def _room(self, cells: int, device: str) -> int:
+        threads = self.options.threads
+        return machine.workers_fit(
+            outlook.cores(), threads, max(cells, 1), device, machine.memory()
         )
+
+    def expect(self, todo: Sequence[Item], past: Sequence[Past]) -> tuple[int, list[Item]]:
+        """Cells side by side, and what is due with what it will take; says how that is known.
+
+        What is expected of each cell is noted with it from here on.
+        """
+        jobs, pilots = self.jobs(len(todo)), []
+        auto, threads = self.options.jobs == AUTO, self.options.threads
+        if self.carrier:
+            where = Machine(threads=threads)  # of whatever device: this machine need not have it
+            if auto:
+                self.say(f"jobs {jobs}: all that the cluster holds; a pilot looks at one machine")
+        else:
+            where = outlook.here(self.device, threads, 0)
+            if auto:
+                room = self._room(len(todo), "cpu")  # of an accelerator the pilot finds out
+                known = outlook.predicted(todo, past, where)
+                settings = self._settings(room)
+                jobs, pilots, told = outlook.choose(known, settings, room, where)
+                self.say(told)
+            where = replace(where, jobs=jobs)
+        expected = [*outlook.predicted(todo, [*past, *pilots], where)]
+        for item in expected:
+            own: dict[str, Any] = {"jobs": where.jobs} if where.jobs else {}
+            if item.seconds is not None:
+                own |= {"predicted_seconds": item.seconds, "predicted_from": item.basis}
+            self.noted[item.cell.key] = own
+        return jobs, expected
 
     def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local:
         """Workers that do as the options say. Raises ValueError: a machine cannot have cells."""
-        options = self.options
-        files = tuple(path.resolve() for path in options.files)
+        settings = self._settings(jobs)
         if self.carrier is None:
-            readers = max(_cores() // jobs - options.threads, 0)
-            settings = Settings(
-                self.runs,
-                options.data_root,
-                files,
-                self.device,
-                options.threads,
-                self.words,
-                readers=readers,
-                execution=known_execution(options.execution),
-            )
             return Local(settings, jobs, tell, self.say)
-        settings = Settings(
-            self.runs.resolve(),
-            options.data_root.resolve(),
-            files,
-            self.device,
-            options.threads,
-            {name: path.resolve() for name, path in self.words.items()},
+        settings = replace(
+            settings,
+            runs=self.runs.resolve(),
+            data_root=self.options.data_root.resolve(),
+            words={name: path.resolve() for name, path in self.words.items()},
             readers=self.carrier.readers,
-            execution=known_execution(options.execution),
         )
-        crew = Away(settings, options.jobs, Patience(), self.carrier)
+        crew = Away(settings, max(self.options.jobs, 0), Patience(), self.carrier)
         crew.check()
         return Local(settings, jobs, tell, self.say, crew=crew)
+
+    def _settings(self, jobs: int) -> Settings:
+        """Of workers on this machine."""
+        options = self.options
+        return Settings(
+            self.runs,
+            options.data_root,
+            tuple(path.resolve() for path in options.files),
+            self.device,
+            options.threads,
+            self.words,
+            readers=max(outlook.cores() // jobs - options.threads, 0),
+            execution=outlook.execution(options.execution),
+            noted=self.noted,
+        )
 
     def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
         """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""
@@ -159,16 +194,21 @@ class Desk:
             return self._train(work, note)
 
     def _train(self, work: Agenda, note: Callable[[Cell], None]) -> int:
-        began = time.monotonic()
+        taken = 0.0
         todo = [item for item in work.items if self.is_due(item)]
         _announce(self.console, work.items, todo, self.options)
         ended: dict[str, str] = {}
         interrupted = 0
+        expected: float | None = None
         for item in work.items:
             if item.state in DONE:
                 note(item.cell)
         if todo:
-            jobs = self.jobs(len(todo))
+            jobs, todo = self.expect(todo, work.past)
+            expected = outlook.span(todo, jobs)
+            if expected is not None:
+                self.say(_promise(todo, jobs, expected))
+            began = time.monotonic()
             with Display(self.console, todo, jobs) as display:
 
                 def tell(event: Event | None) -> None:
@@ -180,10 +220,10 @@ class Desk:
                 engine = self.engine(jobs, tell)
                 ended = engine.run([item.cell for item in todo])
                 interrupted = engine.interrupted
+            taken = time.monotonic() - began
         if not interrupted:  # there may be seconds left: the next run delivers
             self.deliver(work)
-        taken = time.monotonic() - began
-        return _close(self.console, todo, ended, interrupted, taken)
+        return _close(self.console, todo, ended, interrupted, taken, expected)
 
     def deliver(self, work: Agenda) -> None:
         """Tag the cells with the suite, clear up after the dead, bring MLflow what it lacks."""
@@ -277,7 +317,7 @@ def _carrier(options: Options) -> Carrier | None:
             f"--address {options.address} names a Ray cluster, and the engine is "
             f"{options.engine}. Give --engine ray too, or leave the address out."
         )
-    given = (options.device, options.threads, options.jobs)
+    given = (options.device, options.threads, max(options.jobs, 0))
     if options.engine == "ray":
         from benchmark.engines.ray_cluster import Ray
 
@@ -291,13 +331,6 @@ def _carrier(options: Options) -> Carrier | None:
     return None
 
 
-def _cores() -> int:
-    """Cores that this process may use; all of the machine's where the system does not tell."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _is_due(item: Item, refresh: bool) -> bool:
     due = ("missing", "failed", "torn", "running")  # what is running elsewhere is waited for
     return item.state in due or (item.state == "changed" and refresh)
@@ -309,25 +342,6 @@ def _written(record: Record) -> int:
         return (record.folder / "result.json").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
-
-
-def known_execution(asked: str) -> str:
-    """As `Place` has it: empty for what pays. Raises ValueError."""
-    if asked not in ("auto", "eager", "compiled"):
-        raise ValueError(f"unknown execution {asked!r}. Give auto, eager or compiled.")
-    return "" if asked == "auto" else asked
-
-
-def known_device(asked: str) -> str:
-    """The device that is meant. Raises ValueError: there is none such."""
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = asked.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"unknown device {asked!r}. Give auto, cpu, cuda or cuda:0.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {asked!r} is not here: torch sees no GPU. Use --device cpu.")
-    return asked
 
 
 def _decoding(console: Console) -> agenda.Progress:
@@ -363,8 +377,12 @@ def _announce(
             console.print(f"{item.state:<8} {item.cell.label}: {item.reason}", markup=False)
     if "changed" in states and not options.refresh:
         console.print("changed cells are kept out of reports; --refresh trains them again")
-    if todo and all(item.seconds is not None for item in todo):
-        console.print(f"about {duration(sum(item.seconds or 0 for item in todo))} of one worker")
+
+
+def _promise(todo: Sequence[Item], jobs: int, expected: float) -> str:
+    whole = sum(item.seconds or 0.0 for item in todo)
+    side = f", {duration(whole)} of one worker" if jobs > 1 else ""
+    return f"about {duration(expected)} with jobs {jobs}{side}: {outlook.rests(todo)}"
 
 
 def _close(
@@ -373,10 +391,14 @@ def _close(
     ended: dict[str, str],
     interrupted: int,
     seconds: float,
+    expected: float | None,
 ) -> int:
     kinds = list(ended.values())
     parts = [f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds))]
-    console.print(f"{', '.join(parts) or 'nothing to do'} · {duration(seconds)}", markup=False)
+    taken = duration(seconds)
+    if expected is not None and set(kinds) <= {"done"}:  # else there was less to do than expected
+        taken = f"predicted {duration(expected)}, took {taken}"
+    console.print(f"{', '.join(parts) or 'nothing to do'} · {taken}", markup=False)
     if interrupted:
         console.print(INTERRUPTED)
         return 128 + interrupted

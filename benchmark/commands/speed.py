@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmark.backbones import BACKBONES
-from benchmark.commands import agenda
-from benchmark.commands.desk import known_device, known_execution
+from benchmark.commands import agenda, outlook
 from benchmark.commands.display import duration
 from benchmark.planning import document, plan, suite
 from benchmark.planning.cell import Cell
@@ -112,7 +111,7 @@ def speed(options: Options, console: Console) -> int:
     """
     if options.csv is not None:
         _writable(options.csv)
-    device, execution = known_device(options.device), known_execution(options.execution)
+    device, execution = outlook.device(options.device), outlook.execution(options.execution)
     table = registry()
     cells = _cells(options, table)
     material = images_of(cells[0], options.root)

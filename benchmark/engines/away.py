@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from benchmark.engines.elsewhere import finished
@@ -141,9 +141,9 @@ class Away:
     def give(self, worker: Far, cell: Cell, alone: bool = False) -> bool:
         """Hand its errand to the carrier."""
         under = tuple(below.key for below in cell.foundations)
-        errand = Errand(
-            cell.to_json(), under, self.settings, self.patience, self._token(), versions()
-        )
+        noted = {key: own for key, own in self.settings.noted.items() if key == cell.key}
+        settings = replace(self.settings, noted=noted)  # and nobody else's: what travels is text
+        errand = Errand(cell.to_json(), under, settings, self.patience, self._token(), versions())
         self.carrier.send(worker.ticket, cell.label, errand.packed())
         worker.cell, worker.alone = cell, alone
         return True

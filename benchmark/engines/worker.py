@@ -40,7 +40,10 @@ STARVED = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a worker needs to know once: plain values, since it starts afresh."""
+    """What a worker needs to know once: plain values, since it starts afresh.
+
+    noted  what is noted with each cell, by key; with any other nothing is
+    """
 
     runs: Path
     data_root: Path
@@ -50,6 +53,7 @@ class Settings:
     words: Mapping[str, Path] = field(default_factory=dict)
     readers: int = 0
     execution: str = ""
+    noted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class _Stop:
@@ -182,7 +186,7 @@ def _train(
     recall = _Recall(pipe, cell.key, stop)
     try:
         pulse = _Pulse(pipe, int(dict(cell.stages[-1].recipe).get("epochs", 1)))
-        place = _place(cell, settings)
+        place = place_of(cell, settings)
         if recall():  # the parent may have died since it sent the cell: nothing is begun
             raise Stopped("before its first step")
         ear = Ear(pulse=pulse.step, epoch=pulse.epoch, stop=recall, warn=pulse.warn)
@@ -206,7 +210,7 @@ def _train(
         return "failed", told
 
 
-def _place(cell: Cell, settings: Settings) -> Any:
+def place_of(cell: Cell, settings: Settings) -> Any:
     """Where a cell is trained, with those files of heads that it needs: others may be broken.
 
     Raises ValueError: a file was changed, so that it is another head than the one in the key.
@@ -232,6 +236,7 @@ def _place(cell: Cell, settings: Settings) -> Any:
         settings.words,
         settings.readers,
         execution=settings.execution,
+        noted=settings.noted.get(cell.key, {}),
     )
 
 

@@ -1,4 +1,4 @@
-"""What is missing, in which order, and how long it will take.
+"""What is missing, and in which order.
 
 Refuses what cannot be trained before anything is: unknown heads and options, unmet needs, heads
 that do not fit the problem. Torch comes in through the table of heads that is handed in.
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmark.planning.cell import Cell, Pairs, Stage, freeze
+from benchmark.planning.forecast import Job
 from benchmark.planning.recipes import RECIPES
 from benchmark.planning.suite import suggest
 from benchmark.records.record import Record, Torn
@@ -33,6 +34,8 @@ class Item:
     seconds  predicted, None while nothing like it has been trained
     asked    False for a trunk that others stand on
     images   seen in training, over all epochs; 0 where unknown or nothing is trained
+    job      what there is to do, as far as it takes time; None where that is not known yet
+    basis    what the prediction rests on, see forecast.py; empty where there is none
     """
 
     cell: Cell
@@ -41,6 +44,8 @@ class Item:
     seconds: float | None = None
     asked: bool = True
     images: int = 0
+    job: Job | None = None
+    basis: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,22 +331,3 @@ def heads(cell: Cell) -> list[str]:
     names = [stage.head for stage in cell.stages]
     names += [stage.source[0] for stage in cell.stages if stage.source is not None]
     return list(dict.fromkeys(names))
-
-
-def predict(cell: Cell, finished: Sequence[Mapping[str, Any]], images: int) -> float | None:
-    """Seconds that a cell will take, from finished results on the same backbone and precision.
-
-    finished  results of other cells: backbone, precision, seconds, images seen in training
-    images    that this cell will see in training, over all epochs
-    """
-    recipe = dict(cell.stages[-1].recipe)
-    rates = [
-        past["seconds"] / max(past["seen"], 1)
-        for past in finished
-        if past["network"] == cell.network
-        and past["precision"] == recipe.get("precision", "")
-        and past["pixels"] == dict(cell.data)["name"]
-    ]
-    if not rates:
-        return None
-    return float(sorted(rates)[len(rates) // 2] * images)

@@ -18,6 +18,7 @@ from benchmark.records.rows import (
     COMMITTED,
     COST,
     FINISHED,
+    FORETOLD,
     KEY,
     LABEL,
     MEASURED,
@@ -250,6 +251,7 @@ def _tags(result: Mapping[str, Any]) -> dict[str, str]:
     return {
         STATE: result["state"],
         FINISHED: cost["finished"],
+        **({FORETOLD: cost["predicted_from"]} if "predicted_from" in cost else {}),
         **({STEP: str(result["diverged_step"])} if "diverged_step" in result else {}),
         "benchmark.commit": result["commit"],
         "benchmark.device": cost["device"],

@@ -14,10 +14,14 @@ MEASURED = (
     *("train_accuracy", "validation", "oracle", "flip"),
     *("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity"),
 )
-COST = ("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds")
+COST = (
+    *("seconds", "images_per_second", "peak_memory_mb", "assignment_seconds"),
+    *("beside_seconds", "predicted_seconds", "jobs"),
+)
 
 KEY, LABEL, SUITES = "benchmark.key", "benchmark.label", "benchmark.suites"
 COMMITTED = "benchmark.committed"
+FORETOLD = "benchmark.predicted_from"
 STATE, FINISHED, STEP = "benchmark.state", "benchmark.finished", "benchmark.diverged_step"
 
 
@@ -26,7 +30,16 @@ def columns() -> list[str]:
     texts = ["key", "label", "suites", "state", "data", "ratio", "profile", "largest", "backbone"]
     texts += ["head", "dim", "seed", "recipe", "epochs", "classes", "train_images", "group_rule"]
     sizes = ["parameters", "flops", "width"]
-    return [*texts, *MEASURED, *sizes, *COST, "finished", "diverged_step", "run_id"]
+    return [
+        *texts,
+        *MEASURED,
+        *sizes,
+        *COST,
+        "predicted_from",
+        "finished",
+        "diverged_step",
+        "run_id",
+    ]
 
 
 def row(run: Any) -> dict[str, Any] | None:
@@ -45,6 +58,7 @@ def row(run: Any) -> dict[str, Any] | None:
         "ratio": float(params["ratio"]),
         "suites": tags.get(SUITES, ""),
         "state": tags[STATE],
+        "predicted_from": tags.get(FORETOLD, ""),
         "finished": tags[FINISHED],
         "diverged_step": float(step) if step else math.nan,
         "run_id": run.info.run_id,

@@ -64,6 +64,8 @@ class Place:
     readers  processes that read and change images one by one, where that is to be done
     every    seconds between two checkpoints; two minutes, ours
     execution   eager or compiled, see compiling.py; empty: what pays over a cell's planned steps
+    noted       what its command said of the cell before: seconds predicted, cells side by side; it
+                goes into the claim, and with the cost into the record
     """
 
     runs: Path
@@ -75,6 +77,7 @@ class Place:
     readers: int = 0
     every: float = 120.0
     execution: str = ""
+    noted: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,7 @@ class _Job:
         ear: Ear | None = None,
     ):
         self.cell, self.place, self.record = cell, place, record
+        self.began, self.looped = time.monotonic(), 0.0
         self.claim, self.ear = claim or Claim(record.folder), ear or Ear()
         self.warnings: list[str] = []
         self.unwritten = False
@@ -342,19 +346,23 @@ class _Job:
         if self.place.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
         shown = self.shown(recipe)
-        return train(
-            self.look,
-            self.head,
-            shown,
-            recipe,
-            seed=self.seed,
-            stage=self.stage,
-            teacher=self.needs.teacher,
-            through=shown if isinstance(shown, Steps) else None,
-            sweep=self.sweep if self.needs.sweep else None,
-            watch=watch,
-            resume=resume,
-        )
+        began = time.monotonic()
+        try:
+            return train(
+                self.look,
+                self.head,
+                shown,
+                recipe,
+                seed=self.seed,
+                stage=self.stage,
+                teacher=self.needs.teacher,
+                through=shown if isinstance(shown, Steps) else None,
+                sweep=self.sweep if self.needs.sweep else None,
+                watch=watch,
+                resume=resume,
+            )
+        finally:
+            self.looped = time.monotonic() - began
 
     def pulse(self, step: int, steps: int) -> None:
         """Tell where training stands; Lost where another process has taken the cell over."""
@@ -626,12 +634,14 @@ class _Job:
             },
             "cost": {
                 "seconds": progress.seconds,
+                "beside_seconds": time.monotonic() - self.began - self.looped,
                 "images_per_second": progress.seen / progress.seconds if progress.seconds else 0.0,
                 "peak_memory_mb": memory,
                 "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
                 "device": _device_name(place.device),
                 "threads": place.threads,
                 "execution": place.execution or compiling.EAGER,
+                **place.noted,
                 **({"warnings": self.warnings} if self.warnings else {}),
                 **times,
             },
@@ -852,6 +862,7 @@ def _claim(place: Place) -> dict[str, Any]:
         "threads": place.threads,
         "execution": place.execution or compiling.EAGER,
         "since": time.time(),
+        **place.noted,
         "versions": _versions(),
     }
 

@@ -21,6 +21,7 @@ from reports.frames import COST, tidy
 
 PAPERS = {"psc": "the baseline", "etf": ("Yang et al.", "arXiv:2203.09081")}
 COSTLY = {"cost.csv", "index.html", MANIFEST}
+COSTLY |= {"cost/predictions.csv", "cost/predictions.tex", "cost/numbers.tex"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -48,19 +49,23 @@ def test_the_same_frame_gives_the_same_bytes(full, tmp_path):
     build(dearer, tmp_path / "c", PAPERS)
     again = contents(tmp_path / "c")
     assert {name for name in once if once[name] != again[name]} == COSTLY
-    cost = re.compile(rb'<td class="cost".*?</td>|<script [^>]*id="cost">.*?</script>', re.S)
+    cost = re.compile(
+        rb'<td class="cost".*?</td>|<script [^>]*id="cost">.*?</script>'
+        rb'|<article [^>]*class="cost">.*?</article>',
+        re.S,
+    )
     assert cost.sub(b"", once["index.html"]) == cost.sub(b"", again["index.html"])
 
     assert {str(p.relative_to(tmp_path / "a")) for p in (*built.fragments, *built.csvs)} == {
         name
         for name in once
-        if name.endswith((".csv", ".tex")) and name not in ("all.tex", "numbers.tex")
+        if name.endswith((".csv", ".tex")) and not name.endswith(("all.tex", "numbers.tex"))
     }
     assert {path.suffix for path in built.figures} == {".pdf", ".png"}
     assert built.page.is_file() and [each.name.split("200-")[-1] for each in built.exhibits] == [
         *("accuracy", "groups", "against-ratio", "against-dim", "differences", "forest", "ranks"),
         *("collapse", "critical-difference", "mean-ranks", "profiles", "interquartile-means"),
-        "improvement",
+        *("improvement", "predictions"),
     ]
     assert [each.name[-8:] for each in built.leading] == ["accuracy", "0-groups"]
     assert len(built.notes) == 5 and all("no " in note for note in built.notes)  # no evidence
@@ -172,7 +177,8 @@ def test_run_ids_stand_with_the_costs_only(make_runs, tmp_path, monkeypatch):
 def test_every_number_of_every_exhibit_has_a_macro(full, tmp_path, monkeypatch):
     no_ink(monkeypatch)
     built = build(full, tmp_path, PAPERS)
-    parts = (tmp_path / "numbers.tex").read_text().split("\n\\findings{")[1:]
+    texts = [(tmp_path / name).read_text() for name in ("numbers.tex", "cost/numbers.tex")]
+    parts = [part for text in texts for part in text.split("\n\\findings{")[1:]]
     assert [part.partition("}")[0] for part in parts] == [each.name for each in built.exhibits]
     rows = 0
     for exhibit, part in zip(built.exhibits, parts, strict=True):

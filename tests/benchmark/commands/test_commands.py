@@ -46,7 +46,7 @@ def walk(ask):
     rows = json.loads(ask(*PLAN).out)
     assert [row["state"] for row in rows] == ["done", "done"]
     assert {row["key"] for row in rows} == set(written)
-    assert set(rows[0]) == {"key", "label", "state", "reason", "seconds", "asked"}
+    assert set(rows[0]) == {"key", "label", "state", "reason", "seconds", "basis", "asked"}
     assert "psc > ncm" in rows[1]["label"]
     table = ask("plan", "--suite", "tiny.yaml")
     assert all(key in table.out for key in written) and "0 to train" in table.out

@@ -10,7 +10,6 @@ from benchmark.planning.plan import (
     Unmet,
     complete,
     fits,
-    predict,
     state,
     with_foundations,
 )
@@ -411,28 +410,3 @@ def test_an_unknown_state_is_torn(standing):
     look, done, *_ = standing
     done("finished")
     assert look()[0] == "torn"
-
-
-# prediction
-
-
-def past(seconds, seen, network="small_cnn", precision="float32", pixels="digits"):
-    return {
-        **{"network": network, "precision": precision, "pixels": pixels},
-        **{"seconds": seconds, "seen": seen},
-    }
-
-
-def test_prediction_is_the_median_rate_times_the_work():
-    finished = [past(1.0, 1000), past(3.0, 1000), past(100.0, 1000)]
-    assert predict(cell(stage("psc")), finished, 1240) == pytest.approx(0.003 * 1240)
-    assert predict(cell(stage("psc")), [], 1240) is None
-
-
-@pytest.mark.parametrize(
-    "other", [{"network": "resnet8"}, {"precision": "bf16"}, {"pixels": "cifar10"}]
-)
-def test_prediction_is_from_the_same_kind_of_work(other):
-    assert predict(cell(stage("psc")), [past(1.0, 10, **other)], 100) is None
-    finished = [past(1.0, 10, **other), past(2.0, 10)]
-    assert predict(cell(stage("psc")), finished, 100) == pytest.approx(0.2 * 100)

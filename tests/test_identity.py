@@ -401,8 +401,6 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "skip_missing": "which cells are declined",
         "refresh": "which cells are trained again",
         "storage": "where a study keeps its trials",
-        "engine": "which machines train",
-        "address": "where these are",
         "execution": "a field of Place",
     },
 }

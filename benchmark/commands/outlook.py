@@ -69,11 +69,12 @@ def here(device: str, threads: int, jobs: int) -> Machine:
 def past(finished: Sequence[Finished], table: Registry) -> Iterator[Past]:
     """What finished cells took; a record that says it in another way tells nothing.
 
-    Nor does a cell of a head that is not here any more, or of one that diverged.
+    Nor does a cell of a head that is not here any more, one that diverged, or one that read its
+    features, which another had computed.
     """
     for cell, result in finished:
         try:
-            if result["state"] == "done":
+            if result["state"] == "done" and "features" not in result["cost"]:
                 yield _took(cell, result, table)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue

@@ -205,6 +205,7 @@ class _Job:
         self.claim, self.ear = claim or Claim(record.folder), ear or Ear()
         self.warnings: list[str] = []
         self.unwritten = False
+        self.read = False
         self.claimed = place.execution or compiling.EAGER
         self.material = material(cell.data, place.data_root)
         self.stage = len(cell.stages) - 1
@@ -451,7 +452,9 @@ class _Job:
         again = recipe.epochs > REPEATED and unchanged(_change(recipe), recipe)
         small = 4 * len(self.material.train) * self.look.width <= LIMIT
         table = self.known if again and small and self.needs.views == 1 else None
-        return self.still.steps(plain, recipe, about, table)
+        steps = self.still.steps(plain, recipe, about, table)
+        self.read = steps.found is not None
+        return steps
 
     @cached_property
     def still(self) -> Still | None:
@@ -642,6 +645,7 @@ class _Job:
                 "threads": place.threads,
                 "execution": place.execution or compiling.EAGER,
                 **place.noted,
+                **({"features": "read"} if self.read else {}),
                 **({"warnings": self.warnings} if self.warnings else {}),
                 **times,
             },

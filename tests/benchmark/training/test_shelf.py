@@ -91,6 +91,15 @@ def test_what_was_used_longest_ago_goes_first(place):
     assert len(reader.read(2)[0]) == 4  # who has it open goes on
 
 
+def test_a_new_file_makes_room_for_itself(place):
+    written(place, "a")
+    os.utime(place.folder / "a.kept", (100, 100))
+    kept = Keeping(Shelf(place.folder, 600), "b", pytest.fail)
+    kept.add(torch.ones(10, 8), torch.zeros(10, dtype=torch.int64), 10)
+    kept.finish()
+    assert [path.name for path in place.folder.iterdir()] == ["b.kept"]
+
+
 def test_what_dead_processes_left_goes(place):
     code = "import sys, os; from pathlib import Path; from benchmark.training.shelf import Shelf\n"
     code += "draft = Shelf(Path(sys.argv[1])).draft('a'); os.kill(os.getpid(), 9)"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmark.commands import outlook
 from benchmark.planning.recipes import Recipe
 from benchmark.records.record import Record
 from benchmark.training import shelf, still
@@ -107,6 +108,10 @@ def test_a_sibling_has_the_bits_that_it_would_have_computed(on_trunk, looks, kin
     assert sum(looks) == 1  # the one image whose operations are counted
     assert measured(second, there) == measured(second, alone)
     assert measured(first, there) != measured(second, there)
+    records = [Record(there.runs / own.key) for own in (first, second)]
+    assert [each.result()["cost"].get("features") for each in records] == [None, "read"]
+    ends = [(each.cell(), each.result()) for each in records]
+    assert len(list(outlook.past(ends, there.registry))) == 1  # the other is no measure of any
 
 
 def test_a_head_that_is_not_trained_reads_too(on_trunk, looks):
@@ -139,6 +144,7 @@ def test_stopped_in_mid_epoch(on_trunk, looks, at):
     forget()
     run(own, there)
     assert measured(own, there) == measured(own, whole)
+    assert len(files()) == 2  # of training and test images; not of the steps, the first are missing
     forget()
     there = stopped("computed, then read")
     assert not any(path.name.startswith(".") for path in files())

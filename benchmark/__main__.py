@@ -443,12 +443,21 @@ def speed(
 
 def main() -> None:
     """Run a command; what a user can mend is one sentence on standard error and exit code 2."""
+    from benchmark.engines.torchrun import rank
+
+    place = rank()
     try:
+        if place and sys.argv[1:2] != ["run"]:
+            raise ValueError(
+                f"torchrun has started {place.size} processes of a command that needs one. Only "
+                "`run` takes several: leave torchrun out."
+            )
         app()
     except (ValueError, FileNotFoundError, PermissionError) as error:
         if os.environ.get("BENCHMARK_TRACEBACK"):
             raise
-        print(" ".join(str(error).split()), file=sys.stderr)
+        if place is None or place.rank == 0:  # the others found the same
+            print(" ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except RuntimeError as error:
         if type(error).__name__ != "Unreachable" or os.environ.get("BENCHMARK_TRACEBACK"):

@@ -45,6 +45,7 @@ def batches(
     device: torch.device | str = "cpu",
     channels_last: bool = True,
     workers: int = 0,
+    part: Callable[[int], slice] | None = None,
     order: Callable[[int], torch.Generator],
     augmentation: Callable[[int, int], torch.Generator],
 ) -> "Batches | Stream":
@@ -69,6 +70,7 @@ def batches(
         "device": device,
         "channels_last": channels_last,
         "sampler": Sampler(split.labels, sampler, epoch_images),
+        "part": part,
         "order": order,
         "augmentation": augmentation,
     }
@@ -90,6 +92,8 @@ class Batches:
     augment       'none', 'crop' or 'crop_flip'; it, padding and cutout as in `augment.Change`
     views         differently augmented copies of each image
     sampler       which images an epoch shows; every one once if not given
+    part          part(size of a batch) -> positions in it of the images to give, where others have
+                  the rest; labels are of all, and draws too, so that images do not depend on it
     order         order(epoch) -> fresh CPU generator of what the sampler draws for the epoch
     augmentation  augmentation(epoch, step in epoch) -> fresh CPU generator of the step's draws
     """
@@ -109,6 +113,7 @@ class Batches:
         device: torch.device | str = "cpu",
         channels_last: bool = True,
         sampler: Sampler | None = None,
+        part: Callable[[int], slice] | None = None,
         order: Callable[[int], torch.Generator],
         augmentation: Callable[[int, int], torch.Generator],
     ) -> None:
@@ -128,6 +133,7 @@ class Batches:
         self._images = split.images.to(self.device)
         self._labels = split.labels.to(self.device)
         self._normalise = _Normalise(mean, std, self.device, channels_last)
+        self._part = part or slice
         self._order = order
         self._augmentation = augmentation
 
@@ -148,9 +154,11 @@ class Batches:
         shown = _send(self.sampler.epoch(self._order(epoch)), self.device)
         for step in range(start, self.steps):
             chosen = shown[step * self.batch : (step + 1) * self.batch]
-            images = self._images[chosen.repeat(self.views)]
+            part = self._part(len(chosen))
+            images = self._images[chosen[part].repeat(self.views)]
             if self.augment != "none" or self.cutout:
-                offsets, mirrored, boxes = self.draw(epoch, step)
+                drawn = self.draw(epoch, step)
+                offsets, mirrored, boxes = (self._own(each, part) for each in drawn)
                 if self.augment != "none":
                     images = shifted(images, _send(offsets, self.device), self.padding)
                 if self.augment == "crop_flip":
@@ -161,6 +169,10 @@ class Batches:
             if self.views > 1:
                 images = images.unflatten(0, (self.views, -1))
             yield images, self._labels[chosen]
+
+    def _own(self, drawn: Tensor, part: slice) -> Tensor:
+        """Draws for a part of a batch, (views · batch, …), view after view."""
+        return drawn.unflatten(0, (self.views, -1))[:, part].flatten(0, 1)
 
     def draw(self, epoch: int, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """What happens to each image of a step: (offsets, mirrored, boxes), on the CPU.
@@ -203,6 +215,7 @@ class Stream:
         channels_last: bool = True,
         workers: int = 0,
         sampler: Sampler | None = None,
+        part: Callable[[int], slice] | None = None,
         order: Callable[[int], torch.Generator],
         augmentation: Callable[[int, int], torch.Generator],
     ) -> None:
@@ -214,6 +227,7 @@ class Stream:
         self.device = torch.device(device)
         self._split = split
         self._normalise = _Normalise(mean, std, self.device, channels_last)
+        self._part = part or slice
         self._order = order
         self._augmentation = augmentation
         self._fetch = partial(
@@ -253,7 +267,8 @@ class Stream:
     def _task(self, epoch: int, step: int, chosen: Tensor) -> Task:
         generator = self._augmentation(epoch, step)
         seeds = torch.randint(2**63 - 1, (self.views, len(chosen)), generator=generator)
-        return chosen.numpy(), seeds.numpy()
+        part = self._part(len(chosen))
+        return chosen[part].numpy(), seeds[:, part].numpy()
 
 
 def passes(

@@ -385,6 +385,7 @@ NOT_IDENTITY: dict[type, dict[str, str]] = {
         "every": "seconds between checkpoints",
         "execution": "moves last bits only; in the record, and a resumed cell keeps its own",
         "noted": "what was expected of a cell: a cost",
+        "team": "moves last bits only; in the record, and a resumed cell starts over",
     },
     Options: {
         "suite": "a tag",

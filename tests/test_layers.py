@@ -78,6 +78,7 @@ DEVIATIONS: dict[tuple[str, str], str] = {
     ("benchmark.commands.matching", "torch"): "cost matrices, timed",
     ("benchmark.commands.matching", "scipy"): "the solver that ours is compared with",
     ("benchmark.commands.outlook", "torch"): "`--device auto` asks whether there is an accelerator",
+    ("benchmark.commands.together", "torch"): "a GPU for each process: how many there are",
     ("benchmark.commands.report", "pandas"): "the ledger's frame, handed on to reports",
     ("benchmark.commands.evidence", "pandas"): "histories, handed on to reports as frames",
     ("benchmark.commands.replay", "numpy"): "arrays of two records, compared to the last bit",

@@ -3,11 +3,11 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,6 +19,7 @@ from benchmark.engines.away import Away, Carrier
 from benchmark.engines.local import Event, Local
 from benchmark.engines.patience import Patience
 from benchmark.engines.signals import leaving
+from benchmark.engines.together import Together
 from benchmark.engines.worker import Settings
 from benchmark.planning.cell import Cell
 from benchmark.planning.forecast import Machine, Past
@@ -27,6 +28,9 @@ from benchmark.planning.suite import Suite
 from benchmark.records.claims import Busy
 from benchmark.records.files import writable
 from benchmark.records.record import Record
+
+if TYPE_CHECKING:
+    from benchmark.training.orders import Orders
 
 INTERRUPTED = "interrupted; the same command goes on where this one stopped"
 FOLLOW = 10.0  # seconds between two deliveries of the epochs of running cells
@@ -63,9 +67,12 @@ class Options:
 class Desk:
     """What `run` and `study` work with: options, agenda, workers, tracker."""
 
-    def __init__(self, options: Options, console: Console):
-        """options.suite is the name that cells are tagged with. Raises ValueError."""
-        self.options, self.console = options, console
+    def __init__(self, options: Options, console: Console, orders: "Orders | None" = None):
+        """options.suite is the name that cells are tagged with. Raises ValueError.
+
+        orders: to the processes beside this one that train each cell with it.
+        """
+        self.options, self.console, self.orders = options, console, orders
         outlook.execution(options.execution)
         self.runs = options.runs
         writable(self.runs)
@@ -135,6 +142,8 @@ class Desk:
         What is expected of each cell is noted with it from here on.
         """
         jobs, pilots = self.jobs(len(todo)), []
+        if self.orders is not None:  # of several processes for one cell nothing is foretold
+            return jobs, [*outlook.predicted(todo, [], Machine(threads=self.options.threads))]
         auto, threads = self.options.jobs == AUTO, self.options.threads
         if self.carrier:
             where = Machine(threads=threads)  # of whatever device: this machine need not have it
@@ -157,36 +166,29 @@ class Desk:
             self.noted[item.cell.key] = own
         return jobs, expected
 
-    def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local:
+    def engine(self, jobs: int, tell: Callable[[Event | None], None]) -> Local | Together:
         """Workers that do as the options say. Raises ValueError: a machine cannot have cells."""
-        settings = self._settings(jobs)
+        own = self._settings(jobs)
+        if self.orders is not None:
+            return Together(own, self.orders, tell, self.say)
         if self.carrier is None:
-            return Local(settings, jobs, tell, self.say)
-        settings = replace(
-            settings,
+            return Local(own, jobs, tell, self.say)
+        own = replace(
+            own,
             runs=self.runs.resolve(),
             data_root=self.options.data_root.resolve(),
             words={name: path.resolve() for name, path in self.words.items()},
             readers=self.carrier.readers,
         )
-        crew = Away(settings, max(self.options.jobs, 0), Patience(), self.carrier)
+        crew = Away(own, max(self.options.jobs, 0), Patience(), self.carrier)
         crew.check()
-        return Local(settings, jobs, tell, self.say, crew=crew)
+        return Local(own, jobs, tell, self.say, crew=crew)
 
     def _settings(self, jobs: int) -> Settings:
         """Of workers on this machine."""
-        options = self.options
-        return Settings(
-            self.runs,
-            options.data_root,
-            tuple(path.resolve() for path in options.files),
-            self.device,
-            options.threads,
-            self.words,
-            readers=max(outlook.cores() // jobs - options.threads, 0),
-            execution=outlook.execution(options.execution),
-            noted=self.noted,
-        )
+        readers = max(outlook.cores() // jobs - self.options.threads, 0)
+        own = settings(self.options, self.device, self.words, readers)
+        return replace(own, noted=self.noted)
 
     def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
         """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""
@@ -329,6 +331,15 @@ def _carrier(options: Options) -> Carrier | None:
     if options.engine != "local":
         raise ValueError(f"unknown engine {options.engine!r}. Give local, ray or slurm.")
     return None
+
+
+def settings(options: Options, device: str, words: Mapping[str, Path], readers: int) -> Settings:
+    """What the options say to whoever trains."""
+    files = tuple(path.resolve() for path in options.files)
+    return Settings(
+        *(options.runs, options.data_root, files, device, options.threads, words, readers),
+        execution=outlook.execution(options.execution),
+    )
 
 
 def _is_due(item: Item, refresh: bool) -> bool:

@@ -69,15 +69,20 @@ def here(device: str, threads: int, jobs: int) -> Machine:
 def past(finished: Sequence[Finished], table: Registry) -> Iterator[Past]:
     """What finished cells took; a record that says it in another way tells nothing.
 
-    Nor does a cell of a head that is not here any more, one that diverged, or one that read its
-    features, which another had computed.
+    Nor does a cell of a head that is not here any more, one that diverged, one that read its
+    features, which another had computed, or one that several processes trained together.
     """
     for cell, result in finished:
         try:
-            if result["state"] == "done" and "features" not in result["cost"]:
+            if result["state"] == "done" and not _apart(result["cost"]):
                 yield _took(cell, result, table)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue
+
+
+def _apart(cost: Mapping[str, Any]) -> bool:
+    """Whether what a cell took says nothing of others."""
+    return "features" in cost or cost.get("processes", 1) > 1
 
 
 def _took(cell: Cell, result: Mapping[str, Any], table: Registry) -> Past:

@@ -22,6 +22,7 @@ CIRCUMSTANCES = {
     "versions": ("versions",),
     "device": ("cost", "device"),
     "threads": ("cost", "threads"),
+    "processes": ("cost", "processes"),
     "digests of data, heads and words": ("digests",),
 }
 """What may explain a difference -> where a result has it."""

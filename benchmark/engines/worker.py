@@ -20,7 +20,7 @@ from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from benchmark.engines.patience import Patience
 from benchmark.planning.cell import Cell
@@ -96,11 +96,19 @@ class _Recall:
         return self.heard or self.stop()
 
 
-class _Pulse:
+class Voice(Protocol):
+    """What messages go into: a pipe to the parent, or what stands for it."""
+
+    def send(self, said: tuple[str, dict[str, Any]], /) -> None:
+        """Pass on a message."""
+
+
+class Pulse:
     """Tells the parent where training stands: now and then, and where an epoch's steps are over."""
 
-    def __init__(self, pipe: Connection, epochs: int):
-        self.pipe, self.epochs = pipe, epochs
+    def __init__(self, pipe: Voice, cell: Cell):
+        self.pipe = pipe
+        self.epochs = int(dict(cell.stages[-1].recipe).get("epochs", 1))
         self.sent = 0.0
         self.before: float | None = None
         self.slowest = 0.0
@@ -185,7 +193,7 @@ def _train(
     began = time.monotonic()
     recall = _Recall(pipe, cell.key, stop)
     try:
-        pulse = _Pulse(pipe, int(dict(cell.stages[-1].recipe).get("epochs", 1)))
+        pulse = Pulse(pipe, cell)
         place = place_of(cell, settings)
         if recall():  # the parent may have died since it sent the cell: nothing is begun
             raise Stopped("before its first step")
@@ -210,8 +218,10 @@ def _train(
         return "failed", told
 
 
-def place_of(cell: Cell, settings: Settings) -> Any:
+def place_of(cell: Cell, settings: Settings, **team: Any) -> Any:
     """Where a cell is trained, with those files of heads that it needs: others may be broken.
+
+    team  as in `runner.Place`; none for a process alone
 
     Raises ValueError: a file was changed, so that it is another head than the one in the key.
     """
@@ -237,6 +247,7 @@ def place_of(cell: Cell, settings: Settings) -> Any:
         settings.readers,
         execution=settings.execution,
         noted=settings.noted.get(cell.key, {}),
+        **team,
     )
 
 

@@ -66,6 +66,21 @@ def read(
     return None
 
 
+def packed(checkpoint: Checkpoint | None, beside: Mapping[str, Any]) -> bytes:
+    """A checkpoint, or that there is none, for another process; beside: plain values."""
+    tensors, note = (checkpoint.tensors, checkpoint.note) if checkpoint else ({}, None)
+    return save(dict(tensors), {"note": json.dumps(note), "beside": json.dumps(beside)})
+
+
+def unpacked(told: bytes) -> tuple[Checkpoint | None, dict[str, Any]]:
+    """What was packed."""
+    size = int.from_bytes(told[:8], "little")
+    metadata = json.loads(told[8 : 8 + size])["__metadata__"]
+    note = json.loads(metadata["note"])
+    found = None if note is None else Checkpoint(load(told), note)
+    return found, json.loads(metadata["beside"])
+
+
 def clear(folder: Path) -> None:
     """Remove all generations: the cell is finished."""
     for path in _paths(folder):

@@ -37,6 +37,7 @@ from benchmark.training.shelf import LIMIT, Shelf, folder
 from benchmark.training.steps import Steps
 from benchmark.training.still import Still, sources, unchanged
 from benchmark.training.streams import address, stream
+from benchmark.training.team import ALONE, Team
 from benchmark.training.train import Diverged, Progress, Trunk, Unfit, Watch, train
 from datasets import DATASETS
 from datasets.augment import Change
@@ -66,6 +67,7 @@ class Place:
     execution   eager or compiled, see compiling.py; empty: what pays over a cell's planned steps
     noted       what its command said of the cell before: seconds predicted, cells side by side; it
                 goes into the claim, and with the cost into the record
+    team        the processes that train a cell together, this one among them
     """
 
     runs: Path
@@ -78,6 +80,7 @@ class Place:
     every: float = 120.0
     execution: str = ""
     noted: Mapping[str, Any] = field(default_factory=dict)
+    team: Team = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +91,14 @@ class Ear:
     epoch  called after each epoch with its row; where a cell goes on, with the rows so far first
     stop   True: finish the step, save, raise Stopped
     warn   called with a sentence about what did not stop the cell; the record keeps it as well
+    begun  called when the cell is claimed, and is to be trained indeed
     """
 
     pulse: Callable[[int, int], None] = lambda step, steps: None
     epoch: Callable[[Mapping[str, Any]], None] = lambda row: None
     stop: Callable[[], bool] = lambda: False
     warn: Callable[[str], None] = logging.getLogger("benchmark").warning
+    begun: Callable[[], None] = lambda: None
 
 
 def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
@@ -111,24 +116,49 @@ def run(cell: Cell, place: Place, ear: Ear | None = None) -> str:
             record.tidy()  # it may have died before it did that
             return str(done["state"])
         record.begin(cell)
+        ear.begun()
         try:
-            try:
-                job = _Job(cell, place, record, claim, ear)
-                progress = job.train(job.resumed())
-            except Unfit as error:  # what was built is half restored: it is built anew
-                torch.set_num_threads(place.threads)
-                job = _Job(cell, place, record, claim, ear)
-                job.warn(f"{cell.label} starts over: {error}")
-                progress = job.train(None)
-            job.finish(progress)
-        except Diverged as error:
-            job.diverged(error)
-            return "diverged"
+            return _make(cell, place, record, claim, ear)
         finally:
             if record.result() is not None:
                 point("checkpoint: before all go")
                 checkpoint.clear(record.folder)
+
+
+def follow(cell: Cell, place: Place, ear: Ear) -> str:
+    """Train a cell that the first process of a team has claimed; that one writes its record.
+
+    Gives the cell's state, done or diverged; raises as `run` does.
+    """
+    memory.keep()
+    torch.set_num_threads(place.threads)
+    return _make(cell, place, Record(place.runs / cell.key), None, ear)
+
+
+def _make(cell: Cell, place: Place, record: Record, claim: Claim | None, ear: Ear) -> str:
+    """Train a claimed cell from where it stands; gives its state."""
+    first = place.team.first
+    job = _built(cell, place, record, claim, ear)
+    try:
+        try:
+            progress = job.train(job.resumed())
+        except Unfit as error:  # what was built is half restored: it is built anew
+            torch.set_num_threads(place.threads)
+            job = _built(cell, place, record, claim, ear)
+            job.warn(f"{cell.label} starts over: {error}")
+            progress = job.train(None)
+        if first:
+            job.finish(progress)
+    except Diverged as error:
+        if first:
+            job.diverged(error)
+        return "diverged"
     return "done"
+
+
+def _built(cell: Cell, place: Place, record: Record, claim: Claim | None, ear: Ear) -> "_Job":
+    with place.team.alike():
+        return _Job(cell, place, record, claim, ear)
 
 
 @lru_cache(maxsize=2)
@@ -203,6 +233,7 @@ class _Job:
         self.cell, self.place, self.record = cell, place, record
         self.began, self.looped = time.monotonic(), 0.0
         self.claim, self.ear = claim or Claim(record.folder), ear or Ear()
+        self.team = place.team
         self.warnings: list[str] = []
         self.unwritten = False
         self.read = False
@@ -239,6 +270,7 @@ class _Job:
             frozen=self.last.frozen,
             precision=self.protocol.precision,
             drifting=self.protocol.batch_norm == "released",
+            team=self.team,
         ).to(place.device, memory_format=torch.channels_last)
         self.head = heads[-1].to(place.device)
 
@@ -248,7 +280,19 @@ class _Job:
         self.ear.warn(sentence)
 
     def resumed(self) -> Checkpoint | None:
-        """Where an earlier process stopped, None to begin at the beginning.
+        """Where an earlier process stopped, None to begin at the beginning; the first decides."""
+        if self.team.size == 1:
+            return self.found()
+        found = self.found() if self.team.first else None
+        kind = {"threads": self.place.threads}
+        told = self.team.given(checkpoint.packed(found, kind) if self.team.first else None)
+        found, kind = checkpoint.unpacked(told)
+        self.place = replace(self.place, threads=kind["threads"])
+        torch.set_num_threads(self.place.threads)
+        return found
+
+    def found(self) -> Checkpoint | None:
+        """The checkpoint that is gone on with, if there is one.
 
         The threads are those that the cell was begun with. Where something else has changed on
         which the last bits depend, it starts over: its two halves would be of two kinds.
@@ -257,7 +301,7 @@ class _Job:
         if found is None:
             return None
         note = dict(found.note)
-        known, here = note.pop("circumstances"), circumstances(self.place)
+        known, here = {"processes": 1, **note.pop("circumstances")}, circumstances(self.place)
         followed = ("threads", "execution")
         changed = [name for name in here if name not in followed and known.get(name) != here[name]]
         if changed:
@@ -291,6 +335,8 @@ class _Job:
         """
         place = self.place
         asked = self.pays() if self.look.frozen or not place.execution else place.execution
+        if self.team.size > 1:
+            asked = compiling.EAGER  # its batch norm talks to other processes
         if asked == compiling.COMPILED and self.look.compiled is None:
             try:
                 compiling.compile_trunk(self.look, self.shape())
@@ -300,7 +346,8 @@ class _Job:
         self.place = replace(place, execution=found)
         if found != self.claimed:
             self.claimed = found
-            self.record.note(_claim(self.place))
+            if self.team.first:
+                self.record.note(_claim(self.place))
         return found == asked
 
     def pays(self) -> str:
@@ -336,17 +383,15 @@ class _Job:
             self.snapshots = kept
             for row in resume.note["curves"]:  # who listened may have died before it heard of it
                 self.ear.epoch(row)
-        watch = Watch(
-            epoch=self.after_epoch,
-            pulse=self.pulse,
-            stop=self.ear.stop,
-            save=self.save,
-            every=self.place.every,
-        )
+        watch = Watch(pulse=self.pulse, stop=self.ear.stop)
+        if self.team.first:
+            watch = replace(watch, epoch=self.after_epoch, save=self.save, every=self.place.every)
         recipe = Recipe.model_validate(dict(self.last.recipe))
         if self.place.device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats()
         shown = self.shown(recipe)
+        images = torch.zeros(2, *self.shape()[1:], device=self.place.device)
+        self.look.averaged = self.team.join(self.look.backbone, images)
         began = time.monotonic()
         try:
             return train(
@@ -421,6 +466,7 @@ class _Job:
     def batches(self, recipe: Recipe) -> Batches | Stream:
         """Training batches at this seed: the same for every head."""
         mean, std = self.constants
+        mixes = recipe.mixup or recipe.cutmix  # with images that another process has
         return batches(
             self.material.train,
             _change(recipe),
@@ -433,6 +479,7 @@ class _Job:
             size=recipe.size,
             resize=recipe.resize,
             workers=self.place.readers,
+            part=None if mixes else self.team.part,
             views=self.needs.views,
             drop_last=recipe.drop_last,
             device=self.place.device,
@@ -459,7 +506,7 @@ class _Job:
     @cached_property
     def still(self) -> Still | None:
         """The trunk with the features of it that are kept, where it does not move at all."""
-        if not self.last.frozen or self.look.drifting or self.needs.teacher:
+        if not self.last.frozen or self.look.drifting or self.needs.teacher or self.team.size > 1:
             return None
         table, trunk = self.place.registry, self.cell.until(self.stage)
         given = [] if self.words is None else [_digest(self.words)]
@@ -646,6 +693,7 @@ class _Job:
                 "execution": place.execution or compiling.EAGER,
                 **place.noted,
                 **({"features": "read"} if self.read else {}),
+                "processes": place.team.size,
                 **({"warnings": self.warnings} if self.warnings else {}),
                 **times,
             },
@@ -865,6 +913,7 @@ def _claim(place: Place) -> dict[str, Any]:
         "device": place.device,
         "threads": place.threads,
         "execution": place.execution or compiling.EAGER,
+        "processes": place.team.size,
         "since": time.time(),
         **place.noted,
         "versions": _versions(),
@@ -882,6 +931,7 @@ def circumstances(place: Place) -> dict[str, Any]:
         "device": _device_name(place.device) + kind,
         "threads": place.threads,
         "execution": place.execution or compiling.EAGER,
+        "processes": place.team.size,
         **numeric,
     }
 

@@ -21,6 +21,7 @@ from benchmark.training import checkpoint
 from benchmark.training.checkpoint import Checkpoint
 from benchmark.training.schedule import factor
 from benchmark.training.streams import address, beta, stream
+from benchmark.training.team import ALONE, Team
 from heads.base import Clock, Head, Sweep
 
 READINGS = 50  # house rule: at the start, at the end and at 50 evenly spaced steps
@@ -73,8 +74,12 @@ class Trunk(nn.Module):
         frozen: bool,
         precision: str,
         drifting: bool = False,
+        team: Team = ALONE,
     ):
-        """before: heads whose `embed` the features pass; precision: float32 · bf16."""
+        """before: heads whose `embed` the features pass; precision: float32 · bf16.
+
+        team: who shares a batch, see team.py.
+        """
         super().__init__()
         self.backbone = backbone
         self.before = nn.ModuleList(before)
@@ -82,6 +87,8 @@ class Trunk(nn.Module):
         self.drifting = drifting
         self.precision = precision
         self.compiled: Callable[[Tensor], Tensor] | None = None  # see compiling.py
+        self.team = team
+        self.averaged: Callable[[Tensor], Tensor] | None = None  # see `Team.join`
         if frozen:
             self.requires_grad_(False)
             self.eval()
@@ -96,17 +103,20 @@ class Trunk(nn.Module):
         return super().train(mode and (self.drifting or not self.frozen))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> (batch, width); further leading axes are kept."""
-        if images.dim() == 5:
-            views = self(images.flatten(0, 1))
-            return views.unflatten(0, images.shape[:2])
+        """(batch, channels, height, width) -> (batch, width); a leading axis, of views, is kept.
+
+        While a team shares a batch, the images are this process's and the features those of all.
+        """
+        views = len(images) if images.dim() == 5 else 0
+        if views:
+            images = images.flatten(0, 1)
         with torch.no_grad() if self.frozen else nullcontext():
             with torch.autocast(images.device.type, torch.bfloat16, self.precision == "bf16"):
-                features = (self.compiled or self.backbone)(images)
-            features = features.float()
+                features = (self.averaged or self.compiled or self.backbone)(images)
+            features = self.team.whole(features.float(), max(views, 1))
             for head in self.before:
                 features = head.embed(features)
-        return features
+        return features.unflatten(0, (views, -1)) if views else features
 
 
 class Taught(nn.Module):
@@ -238,8 +248,11 @@ def train(
             clock = Clock(now.step, epoch, batches.steps, recipe.epochs)
             where = (stage, epoch, now.step)
             mixed, labels, blend = mix(images, labels, recipe, seed, where)
-            with addressed(seed, where, run.device):
-                embedding = head.embed(see(mixed))
+            with (
+                look.team.share(mixed, len(labels)) as own,
+                addressed(seed, (*where, *look.team.address()), run.device),
+            ):
+                embedding = head.embed(see(own))
             loss = blend(head, embedding)
             run.advance(loss, now)
             head.after_step(embedding.detach(), labels, clock)
@@ -300,6 +313,7 @@ class _Run:
         watch: Watch,
     ):
         self.look, self.head, self.optimizer = look, head, optimizer
+        self.team = look.team
         self.steps, self.recipe, self.watch = steps, recipe, watch
         self.taught = taught
         self.parts: dict[str, nn.Module] = {"look.": look, "head.": head}
@@ -318,11 +332,12 @@ class _Run:
             group["lr"] = group["base"] * factor(self.recipe, now.step, total)
         self.losses[now.step % self.steps] = loss.detach()
         # On an accelerator looking at the loss would wait for it: end_epoch looks at all at once.
-        if self.device.type == "cpu" and not math.isfinite(loss.item()):
+        if self.device.type == "cpu" and self.team.most(not math.isfinite(loss.item())):
             raise Diverged(now.step, self.over(now))
         point("step: before backward")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.team.level([*self.look.before.parameters(), *self.head.parameters()])
         self.optimizer.step()
         if self.taught:
             self.taught.follow()
@@ -342,8 +357,11 @@ class _Run:
         """Write the epoch's row; Diverged where a loss was not finite."""
         losses = self.losses.cpu()
         bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            raise Diverged(epoch * self.steps + int(bad[0]), self.over(now))
+        # the first of any process: counted from the end, for the largest number is agreed on
+        left = self.team.most(self.steps - int(bad[0]) if len(bad) else 0)
+        if left:
+            raise Diverged((epoch + 1) * self.steps - left, self.over(now))
+        self.team.same(self.parts)
         row = {
             "epoch": epoch + 1,
             "step": now.step,

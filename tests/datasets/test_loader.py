@@ -204,3 +204,14 @@ def test_on_an_accelerator_the_same_and_without_waiting(split):
     for (a, b), (c, d) in zip(here, there, strict=True):
         torch.testing.assert_close(a, c.cpu(), atol=2e-6, rtol=1e-6)
         assert torch.equal(b, d.cpu())
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_part_of_each_batch_is_as_in_the_whole(split, views):
+    options = {"augment": "crop_flip", "padding": 2, "cutout": 3, "views": views}
+    whole = list(batches(split, **options).epoch(1))
+    part = list(batches(split, part=lambda n: slice(n // 3, n // 2), **options).epoch(1))
+    for (images, labels), (own, same) in zip(whole, part, strict=True):
+        assert torch.equal(labels, same)
+        rows = slice(len(labels) // 3, len(labels) // 2)
+        assert torch.equal(images[:, rows] if views > 1 else images[rows], own)

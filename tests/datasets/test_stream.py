@@ -257,3 +257,13 @@ def test_on_an_accelerator_the_same_and_without_waiting(disk, workers):
     for (a, b), (c, d) in zip(here, there, strict=True):
         torch.testing.assert_close(a, c.cpu(), atol=2e-6, rtol=1e-6)
         assert torch.equal(b, d.cpu())
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_part_of_each_batch_is_as_in_the_whole(disk, views):
+    whole = list(made(disk, views=views, **ALL).epoch(1))
+    part = list(made(disk, views=views, part=lambda n: slice(n // 3, n // 2), **ALL).epoch(1))
+    for (images, labels), (own, same) in zip(whole, part, strict=True):
+        assert torch.equal(labels, same)
+        rows = slice(len(labels) // 3, len(labels) // 2)
+        assert torch.equal(images[:, rows] if views > 1 else images[rows], own)

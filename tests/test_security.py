@@ -437,6 +437,7 @@ def trained(cell: Cell, runs: Path, test: Callable[[Split], Any], monkeypatch) -
                 real(data, root)
             ),
         )
+        patched.setenv("BENCHMARK_CACHE", str(runs.parent / f"cache-{runs.name}"))  # kept features
         for each, _ in plan.with_foundations([cell]):
             runner.run(each, place(runs))
     return Record(runs / cell.key)

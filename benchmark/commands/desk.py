@@ -188,7 +188,7 @@ class Desk:
         """Of workers on this machine."""
         readers = max(outlook.cores() // jobs - self.options.threads, 0)
         own = settings(self.options, self.device, self.words, readers)
-        return replace(own, noted=self.noted)
+        return replace(own, runs=self.runs, noted=self.noted)
 
     def train(self, work: Agenda, note: Callable[[Cell], None] = lambda cell: None) -> int:
         """Train what is missing of a suite; `note` hears of finished cells; gives the exit code."""

@@ -14,7 +14,8 @@ from pandas import DataFrame, Series
 STATES = ("done", "diverged", "failed", "pruned")
 
 TEXTS = ("key", "label", "state", "data", "backbone", "head", "seed", "recipe")
-REMARKS = ("suites", "profile", "group_rule", "finished", "predicted_from")  # may be empty
+# these may be empty
+REMARKS = ("suites", "profile", "group_rule", "finished", "predicted_from", "execution", "features")
 WHOLES = ("largest", "dim", "epochs")
 COUNTS = ("classes", "train_images", "width")  # whole, unknown where a cell failed early
 SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip", "validation")
@@ -22,8 +23,12 @@ SHARES = ("accuracy", "many", "medium", "few", "top5", "ece", "oracle", "flip", 
 GEOMETRY = ("cosine_max", "cosine_min", "cosine_mean", "cosine_sd", "angle_mean", "uniformity")
 """Of the class vectors over all pairs: cosines, mean angle, log of the mean Gaussian potential."""
 
-FORETOLD = ("beside_seconds", "predicted_seconds", "predicted_from", "jobs")
-"""What a cell took beside its loop, what its run expected and why, and cells side by side."""
+FORETOLD = (
+    *("beside_seconds", "predicted_seconds", "predicted_from", "jobs", "execution", "features"),
+)
+"""What a cell took beside its loop, what its run expected and why, cells side by side, whether its
+backbone was compiled, and `read` where another cell had computed its features.
+"""
 
 LATER = (*GEOMETRY, "validation", "assignment_seconds", *FORETOLD)
 """Columns that older frames lack; there they are unknown."""

@@ -30,6 +30,7 @@ WORTH = 300.0
 """Seconds of one worker, below which no pilot decides about jobs: it takes half a minute. Ours."""
 KINDS = 4  # kinds of cells, at most, that a pilot of a plan rehearses; ours, 30 s hold no more
 FASTEST = 3e11  # operations a second, of a core with matrix units: see training/compiling.py
+READ = 0.03  # of a cell that computes its features, while no reader is known; ours, 1 to 2 %
 LEAST = 5e-5  # seconds of an image at least, however small the network; ours, quick's are 2e-4
 
 
@@ -69,20 +70,15 @@ def here(device: str, threads: int, jobs: int) -> Machine:
 def past(finished: Sequence[Finished], table: Registry) -> Iterator[Past]:
     """What finished cells took; a record that says it in another way tells nothing.
 
-    Nor does a cell of a head that is not here any more, one that diverged, one that read its
-    features, which another had computed, or one that several processes trained together.
+    Nor does a cell of a head that is not here any more, one that diverged, or one that several
+    processes trained together.
     """
     for cell, result in finished:
         try:
-            if result["state"] == "done" and not _apart(result["cost"]):
+            if result["state"] == "done" and result["cost"].get("processes", 1) == 1:
                 yield _took(cell, result, table)
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
             continue
-
-
-def _apart(cost: Mapping[str, Any]) -> bool:
-    """Whether what a cell took says nothing of others."""
-    return "features" in cost or cost.get("processes", 1) > 1
 
 
 def _took(cell: Cell, result: Mapping[str, Any], table: Registry) -> Past:
@@ -105,6 +101,8 @@ def _took(cell: Cell, result: Mapping[str, Any], table: Registry) -> Past:
         str(cost.get("execution", compiling.EAGER)),
         int(size["flops"]),
         str(cost["finished"]),
+        shown=forecast.shown(cell),
+        read="features" in cost,
     )
 
 
@@ -119,19 +117,39 @@ def predicted(
     items: Sequence[Item], known: Sequence[Past], machine: Machine | None = None
 ) -> tuple[Item, ...]:
     """The items with what each will take; without a machine, what it took on any."""
-    told: dict[Job | None, Forecast | None] = {None: None}
+    here = machine or Machine()
+    computed, read = ([each for each in known if each.read == kind] for kind in (False, True))
+    kept = {name for each in known for name in (each.shown, each.shown.partition(" ")[0])}
+    told: dict[tuple[Job | None, bool], Forecast | None] = {(None, False): None}
+    pairs = []
     for item in items:
-        if item.job not in told and item.job is not None:  # the same at every seed
-            told[item.job] = forecast.predict(
-                *(item.job, known, machine or Machine()),
-                execution=_execution(item.job, machine or Machine()),
+        name = forecast.shown(item.cell)
+        reads = bool(name) and item.job is not None and name in kept
+        kept |= {name, name.partition(" ")[0]}
+        if (item.job, reads) not in told and item.job is not None:  # the same at every seed
+            told[item.job, reads] = forecast.predict(
+                *(item.job, computed, here),
+                execution=_execution(item.job, here),
                 operations=lambda cell=item.cell: counted(cell),
             )
-    pairs = [(item, told[item.job]) for item in items]
+            if reads:
+                told[item.job, reads] = _reading(item.job, told[item.job, reads], read, here)
+        pairs.append((item, told[item.job, reads]))
     return tuple(
         replace(item, seconds=found and found.seconds, basis=found.basis if found else "")
         for item, found in pairs
     )
+
+
+def _reading(
+    job: Job, computed: Forecast | None, read: Sequence[Past], machine: Machine
+) -> Forecast | None:
+    """What a cell takes that reads its features: as others that did, else a small part."""
+    known = forecast.predict(job, read, machine)
+    if known is None and computed is None:
+        return None
+    seconds = known.seconds if known else READ * computed.seconds if computed else 0.0
+    return Forecast(seconds, forecast.READS, known.cells if known else 0)
 
 
 def _execution(job: Job, machine: Machine) -> Callable[[int], str]:

@@ -13,6 +13,7 @@ their operations.
 """
 
 import heapq
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,9 +38,17 @@ TIMELESS = (
 )
 """Fields of a recipe that do not change what a pass takes; how many there are is counted."""
 
-HEAD, RECIPE, NETWORK, PILOT, OPERATIONS = (
+UNSEEN = frozenset(
+    (
+        *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones"),
+        *("gamma", "warmup", "warmup_stairs", "hard_labels", "oracle", "flip"),
+    )
+)
+"""Fields of a recipe on which no image depends."""
+
+HEAD, RECIPE, NETWORK, PILOT, OPERATIONS, READS = (
     *("same head", "same recipe", "same network"),
-    *("pilot", "operations"),
+    *("pilot", "operations", "reads"),
 )
 """What a prediction rests on, from near to far."""
 
@@ -95,6 +104,8 @@ class Past:
     beside      seconds before and after it; None in records that do not tell
     operations  of one image forward; 0 where unknown
     finished    when, as text that sorts
+    shown       what it was shown, as `shown` has it
+    read        it read features that another cell had computed
     """
 
     job: Job
@@ -105,6 +116,8 @@ class Past:
     operations: int = 0
     finished: str = ""
     pilot: bool = False
+    shown: str = ""
+    read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,21 @@ def job(cell: Cell, needs: Needs, *, images: int, train: int, largest: int, clas
         beside=float(beside),
         images=images,
     )
+
+
+def shown(cell: Cell) -> str:
+    """What a frozen trunk is shown, step by step; empty where it is not frozen, or moves.
+
+    Of cells with the same, the first computes features and the others read them, see
+    training/still.py. A cell without a loop reads what any other on its trunk has computed.
+    """
+    last, below = cell.stages[-1], cell.trunk
+    recipe = dict(last.recipe)
+    if below is None or not last.frozen or recipe.get("batch_norm") == "released":
+        return ""
+    looks = {name: value for name, value in recipe.items() if name not in UNSEEN}
+    seen = json.dumps(looks, sort_keys=True, default=str)
+    return f"{below.key} {seen}" if recipe else below.key
 
 
 def _looks(needs: Needs, learns: str) -> int:
@@ -280,6 +308,7 @@ def resting(found: Mapping[str, int]) -> str:
         NETWORK: "from cells on the same network",
         PILOT: "from the pilot",
         OPERATIONS: "from the pilot, by operations of another network",
+        READS: "that read features of another cell",
     }
     told = [f"{found[basis]} {text}" for basis, text in words.items() if found.get(basis)]
     return ", ".join(told)

@@ -21,7 +21,9 @@ COST = (
 
 KEY, LABEL, SUITES = "benchmark.key", "benchmark.label", "benchmark.suites"
 COMMITTED = "benchmark.committed"
-FORETOLD = "benchmark.predicted_from"
+REMARKED = {
+    name: f"benchmark.{name}" for name in ("predicted_from", "execution", "features")
+}  # texts of the cost block, as tags
 STATE, FINISHED, STEP = "benchmark.state", "benchmark.finished", "benchmark.diverged_step"
 
 
@@ -35,7 +37,7 @@ def columns() -> list[str]:
         *MEASURED,
         *sizes,
         *COST,
-        "predicted_from",
+        *REMARKED,
         "finished",
         "diverged_step",
         "run_id",
@@ -58,7 +60,7 @@ def row(run: Any) -> dict[str, Any] | None:
         "ratio": float(params["ratio"]),
         "suites": tags.get(SUITES, ""),
         "state": tags[STATE],
-        "predicted_from": tags.get(FORETOLD, ""),
+        **{name: tags.get(tag, "") for name, tag in REMARKED.items()},
         "finished": tags[FINISHED],
         "diverged_step": float(step) if step else math.nan,
         "run_id": run.info.run_id,

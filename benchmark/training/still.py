@@ -26,19 +26,12 @@ from torch import Tensor, nn
 import datasets
 import heads
 from benchmark import backbones
+from benchmark.planning.forecast import UNSEEN
 from benchmark.planning.recipes import Recipe
 from benchmark.training.shelf import Keeping, Shelf, Volume
 from benchmark.training.steps import Computed, LookedUp, Source, Steps
 from datasets.augment import Change
 from datasets.loader import Batches, Stream
-
-# Fields of a recipe on which no image depends; any other one names another set of features.
-OPTIMISER = frozenset(
-    (
-        *("optimizer", "lr", "momentum", "nesterov", "weight_decay", "schedule", "milestones"),
-        *("gamma", "warmup", "warmup_stairs", "hard_labels", "oracle", "flip"),
-    )
-)
 
 
 class Still:
@@ -96,7 +89,7 @@ class Still:
         about  seed, stage, views: what their randomness starts from, as plain values
         table  features and labels of all training images, where these are shown unchanged
         """
-        asked = {k: v for k, v in recipe.model_dump().items() if k not in OPTIMISER}
+        asked = {k: v for k, v in recipe.model_dump().items() if k not in UNSEEN}
         name = self.name({"steps": [asked, dict(about)]})
         source: Source = Computed(self.look, batches)
         if table is not None and self.volume(name) is None:

@@ -16,6 +16,7 @@ from benchmark.planning import forecast
 from benchmark.planning.forecast import Machine
 from benchmark.records.record import Record, records
 from benchmark.training.operations import operations
+from benchmark.training.registry import registry
 from benchmark.training.runner import Place, run
 
 RUN = ("run", "--suite", "tiny.yaml", "--device", "cpu", "--offline")
@@ -66,6 +67,40 @@ def test_a_pilot_chooses_and_says_why(work, settings, sham):
         told,
     ), told
     assert {cell.method for cell, _ in sham} == {"psc"}  # what stands on another cannot begin yet
+
+
+def test_who_reads_features_is_told_from_who_computes_them(work, settings, sham):
+    """On one trunk with one recipe the first computes; another recipe, and another seed, do too."""
+    heads = "head=[psc, psc > crt@quick, psc > disalign@quick, psc > ncm]"
+    items = outlook.due(work(heads, "seeds=[0, 1]", "recipe.quick.epochs=100000").items)
+    _, known, _ = outlook.choose(items, settings, 2, HERE)
+    found = outlook.predicted(items, known, replace(HERE, jobs=2))
+    assert len(found) == 8
+    for psc, crt, disalign, ncm in (found[::2], found[1::2]):
+        assert [psc.basis, crt.basis, disalign.basis, ncm.basis] == ["pilot"] * 2 + ["reads"] * 2
+    assert disalign.seconds == pytest.approx(outlook.READ * crt.seconds, rel=0.01)
+
+
+def test_a_reader_is_measured_by_readers(place, work):
+    """And by nobody else; nor does it say how long computing takes."""
+    table = registry()
+    heads = "head=[psc, psc > crt@quick, psc > disalign@quick, psc > max_norm@quick]"
+    items = outlook.due(work(heads).items)
+    psc, crt, disalign, max_norm = items
+
+    def took(item, seconds, **cost):
+        own = {"device": HERE.device, "threads": 1, "finished": "", "seconds": seconds, **cost}
+        size = {"train_images": 100, "classes": 10, "flops": 1000}
+        return item.cell, {"state": "done", "cost": own, "size": size, "seen": item.images}
+
+    ends = [took(psc, 30.0), took(crt, 10.0), took(disalign, 0.5, features="read")]
+    known = [*outlook.past(ends, table)]
+    assert [each.read for each in known] == [False, False, True]
+    (found,) = outlook.predicted([max_norm], known, HERE)
+    assert found.basis == "reads" and found.seconds == pytest.approx(0.5, rel=0.5)
+    alone = [each for each in known if not each.shown]
+    (first,) = outlook.predicted([crt], alone, HERE)
+    assert first.basis == "same network" and first.seconds > 5
 
 
 def test_what_a_pilot_saw_is_scaled_to_the_whole(work, settings, sham):

@@ -9,10 +9,12 @@ def test_predictions_travel_and_older_records_have_none(finished, ledger, cell):
         **{"seconds": 9.0, "images_per_second": 1e3, "peak_memory_mb": 1.0, "device": "x86_64"},
         **{"finished": "2026-01-02T03:04:05+00:00", "threads": 1, "jobs": 2},
         **{"beside_seconds": 1.5, "predicted_seconds": 12.25, "predicted_from": "pilot"},
+        **{"execution": "eager", "features": "read"},
     }
     ledger.deliver([finished(first, cost=cost), finished(second)])
     rows = ledger.read().set_index("key")
-    told = rows.loc[first.key, ["predicted_seconds", "beside_seconds", "jobs", "predicted_from"]]
-    assert told.tolist() == [12.25, 1.5, 2, "pilot"]
+    names = ["predicted_seconds", "beside_seconds", "jobs", "predicted_from"]
+    told = rows.loc[first.key, [*names, "execution", "features"]]
+    assert told.tolist() == [12.25, 1.5, 2, "pilot", "eager", "read"]
     assert math.isnan(rows.loc[second.key, "predicted_seconds"])
     assert rows.loc[second.key, "predicted_from"] == ""

@@ -4,6 +4,7 @@
 
 const measured = JSON.parse(document.getElementById("measured").textContent);
 const cost = JSON.parse(document.getElementById("cost").textContent);
+const exhibits = {...measured.exhibits, ...cost.exhibits};
 const places = new Map(measured.cells.map((cell, place) => [cell.key, place]));
 const NOTHING = "\u2013";
 
@@ -154,7 +155,7 @@ function judged(table, sortable) {
 }
 
 function behind(name) {
-  const rows = measured.exhibits[name].map(([id, cells]) => {
+  const rows = exhibits[name].map(([id, cells]) => {
     const links = cells.map(cell => {
       const known = measured.cells[cell];
       if (known === undefined) return `<code>${escaped(cell)}</code>`;
@@ -175,9 +176,9 @@ for (const table of document.querySelectorAll("table.exhibit")) {
   if (table.classList.contains("judged")) judged(table, sortable);
 }
 
-for (const name of Object.keys(measured.exhibits)) {
+for (const name of Object.keys(exhibits)) {
   const article = document.getElementById(name);
-  const count = new Set(measured.exhibits[name].flatMap(([, cells]) => cells)).size;
+  const count = new Set(exhibits[name].flatMap(([, cells]) => cells)).size;
   const details = element("details", {className: "behind"},
     element("summary", {textContent: `The ${count} cells behind these numbers`}));
   details.addEventListener("toggle", () => {

@@ -98,8 +98,9 @@ def page(
     script, looks = (_source("page.js", "panel.js"), _source("page.css"))
     exhibits = [each for _, parts in sections for each in parts if isinstance(each, Exhibit)]
     known = known or dossier.known(runs, None)
-    data = _data("measured", {**known.measured, "exhibits": dossier.rows(exhibits, runs)})
-    data += _data("cost", known.cost)
+    rows = [dossier.rows([e for e in exhibits if e.cost == cost], runs) for cost in (False, True)]
+    data = _data("measured", {**known.measured, "exhibits": rows[0]})
+    data += _data("cost", {**known.cost, "exhibits": rows[1]})
     cells = _cells(runs)
     body = [
         f"<header><h1>{TITLE}</h1>{_summary(runs)}{_suites(runs, about or {})}</header>",

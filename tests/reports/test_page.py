@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -150,6 +151,16 @@ def test_hostile_names_stay_names_everywhere(make_runs):
     assert {HOSTILE: HOSTILE} in measured["shared"]
     assert measured["exhibits"] == {"claims": [["x", [0]]]}
     assert cost["facts"][0]["run"] == HOSTILE and cost["facts"][0]["versions"][HOSTILE] == HOSTILE
+
+
+def test_the_cells_behind_a_cost_are_a_cost(make_runs):
+    """Which cells of a kind were foretold is another thing each time that they are trained."""
+    raw = make_runs(heads=["psc"], ratios=[1], seeds=1)
+    shown = table_of({"claim": ["a"], "verdict": ["b"]}, f"id,keys\nx,{raw['key'][0]}\n")
+    costly = replace(shown, name="times", cost=True)
+    written = page([("One", [shown, costly])], tidy(raw), {})
+    assert block(written, "measured")["exhibits"] == {"claims": [["x", [0]]]}
+    assert block(written, "cost")["exhibits"] == {"times": [["x", [0]]]}
 
 
 def test_page_holds_papers_protocol_and_every_cell(written, full):

@@ -343,8 +343,7 @@ def settings(options: Options, device: str, words: Mapping[str, Path], readers: 
 
 
 def _is_due(item: Item, refresh: bool) -> bool:
-    due = ("missing", "failed", "torn", "running")  # what is running elsewhere is waited for
-    return item.state in due or (item.state == "changed" and refresh)
+    return item.state in outlook.DUE or (item.state == "changed" and refresh)
 
 
 def _written(record: Record) -> int:

@@ -25,7 +25,7 @@ from datasets import DATASETS
 
 Finished = tuple[Cell, Mapping[str, Any]]  # with its result
 
-TODO = ("missing", "failed", "torn", "running")
+DUE = ("missing", "failed", "torn", "running")  # what is running elsewhere is waited for
 WORTH = 300.0
 """Seconds of one worker, below which no pilot decides about jobs: it takes half a minute. Ours."""
 KINDS = 4  # kinds of cells, at most, that a pilot of a plan rehearses; ours, 30 s hold no more
@@ -174,7 +174,7 @@ def counted(cell: Cell) -> int:
 
 def due(items: Sequence[Item]) -> list[Item]:
     """What is to be trained."""
-    return [item for item in items if item.state in TODO]
+    return [item for item in items if item.state in DUE]
 
 
 def span(items: Sequence[Item], jobs: int) -> float | None:

@@ -1,6 +1,6 @@
-"""Batch norm in few passes over memory, for compiled backbones.
+"""What lies between convolutions in few passes over memory, for compiled backbones on a CPU.
 
-On a CPU half of a step of ResNet-32 is reading and writing what lies between convolutions. So each
+A third of a step of ResNet-32 is reading and writing what lies between convolutions. So each
 normalisation reads its input twice forward, and its input and the gradient twice backward.
 
     y = (x − μ) · w/σ + b,   μ = E x,   σ² = E x² − μ² + ε          Ioffe, Szegedy, arXiv:1502.03167
@@ -11,36 +11,62 @@ normalisation reads its input twice forward, and its input and the gradient twic
 Both sums of a direction are taken in one pass, in float32, of each image first: what is read again
 for the next channels is near by then. x is moved by the running mean before it
 is squared: E x² − μ² would lose digits where a mean is large. Mean and σ stay float32 until the
-backward, where torch's own decomposition rounds them to the input's precision.
+backward, where torch's own decomposition rounds them to the input's precision. What a pass needs
+of a channel is written down before it, in one table: else it is worked out for every pixel.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from benchmark.training.narrow import convolved, gives_narrow
+
+REREAD = 2
+"""What is used more than once is written down if it takes more than so many reads; torch's own: 4.
+
+Ours, see docs/speed.md: so is the gradient behind the sum of a block, once instead of three times.
+"""
+
 
 def backend(graph: fx.GraphModule, inputs: list[Tensor]) -> Any:
-    """Compile with inductor, after batch norm is written in our way; for `torch.compile`."""
+    """Compile with inductor, on a CPU what `fused` makes of a graph; for `torch.compile`."""
     from torch._inductor.compile_fx import compile_fx
 
-    return compile_fx(fused(graph), inputs)
+    if any(isinstance(each, Tensor) and each.device.type != "cpu" for each in inputs):
+        return compile_fx(graph, inputs)
+    patches = {"realize_reads_threshold": REREAD}
+    return compile_fx(fused(graph), inputs, config_patches=patches)
 
 
 def fused(graph: fx.GraphModule) -> fx.GraphModule:
-    """The graph with `normalised` in place of every batch norm of images in training."""
+    """The graph with our way in place of every batch norm of images in training, and more.
+
+    `rectified` in place of every ReLU that feeds no convolution, `narrow.convolved` in place of
+    every convolution that gives narrow images.
+    """
     for node in list(graph.graph.nodes):
         if node.target is functional.batch_norm and _plain(node):
             x, mean, var, weight, bias, _, momentum, eps = node.args
-            with graph.graph.inserting_before(node):
-                given = (x, mean, var, weight, bias, momentum, eps)
-                made = graph.graph.call_function(normalised, given)
-            made.meta = dict(node.meta)
-            node.replace_all_uses_with(made)
-            graph.graph.erase_node(node)
+            _put(graph, node, normalised, (x, mean, var, weight, bias, momentum, eps))
+        elif node.target is functional.relu and _forgotten(node):
+            _put(graph, node, rectified, node.args[:1])
+        elif gives_narrow(node):
+            x, weight, _, stride, padding, *_ = node.args
+            _put(graph, node, convolved, (x, weight, stride[1], padding[1]))
     graph.recompile()
     return graph
+
+
+def rectified(x: Tensor) -> Tensor:
+    """max(x, 0), which for its backward keeps what it gave.
+
+    A convolution keeps its input by itself. Behind any other ReLU torch would keep a mask of
+    bools, and to read it takes longer than all else in its pass.
+    """
+    return _Rectified.apply(x)
 
 
 def normalised(
@@ -62,13 +88,13 @@ class _Norm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Near: any value of each channel near its mean. Gives y, μ and σ² − ε."""
         each = x.shape[1] / x.numel()  # a factor: a division would be done for every pixel
-        wide = _wide(x) - _channel(near)
-        away = wide.sum((2, 3)).sum(0) * each
-        spread = ((wide * wide).sum((2, 3)).sum(0) * each - away * away).clamp_min(0)
+        moved = x - _channel(near)  # float32, as all that meets a value of a channel
+        away = _total(moved) * each
+        spread = (_total(moved * moved) * each - away * away).clamp_min(0)
         mean = near + away
         inverse = (spread + eps).rsqrt()
-        scale = weight * inverse
-        y = _wide(x) * _channel(scale) + _channel(bias - mean * scale)
+        scale, shift = _table(weight * inverse, bias - mean * weight * inverse)
+        y = x * _channel(scale) + _channel(shift)
         context.save_for_backward(x, weight, mean, inverse)
         context.mark_non_differentiable(mean, spread)
         return y.to(x.dtype), mean, spread
@@ -77,19 +103,38 @@ class _Norm(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor, *others: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, inverse = context.saved_tensors
         each = x.shape[1] / x.numel()
-        wide, g = _wide(x), _wide(gradient)
-        total = g.sum((2, 3)).sum(0)
-        along = (g * (wide - _channel(mean))).sum((2, 3)).sum(0) * inverse
+        total = _total(gradient)
+        along = _total(gradient * (x - _channel(mean))) * inverse
         scale = weight * inverse
         slope = scale * inverse * along * each
         level = slope * mean - scale * total * each
-        back = g * _channel(scale) - wide * _channel(slope) + _channel(level)
+        scale, slope, level = _table(scale, slope, level)
+        back = gradient * _channel(scale) - x * _channel(slope) + _channel(level)
         return back.to(x.dtype), None, along, total, None
 
 
-def _wide(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+class _Rectified(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        y = x.clamp_min(0)
+        context.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (y,) = context.saved_tensors
+        return gradient * y.sign()
+
+
+def _total(x: Tensor) -> Tensor:
+    """(batch, channels, height, width) to (channels,), in at least float32, of each image first."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.sum((2, 3), dtype=wide).sum(0)
+
+
+def _table(*values: Tensor) -> tuple[Tensor, ...]:
+    """The same, each (channels,); compiled, they are worked out once and written down."""
+    return torch.stack(values).unbind()
 
 
 def _channel(values: Tensor) -> Tensor:
@@ -105,3 +150,19 @@ def _plain(node: fx.Node) -> bool:
     value = x.meta.get("example_value") if isinstance(x, fx.Node) else None
     there = all(isinstance(each, fx.Node) for each in tensors)
     return there and training is True and momentum is not None and getattr(value, "ndim", 0) == 4
+
+
+def _forgotten(node: fx.Node) -> bool:
+    """Whether a ReLU feeds no convolution, and what it was given is used nowhere else."""
+    given = node.args[0]
+    alone = isinstance(given, fx.Node) and len(given.users) == 1  # it may be changed in place
+    return alone and not any(each.target is torch.conv2d for each in node.users)
+
+
+def _put(graph: fx.GraphModule, node: fx.Node, function: Callable[..., Tensor], given: Any) -> None:
+    """Another function in place of a node."""
+    with graph.graph.inserting_before(node):
+        made = graph.graph.call_function(function, given)
+    made.meta = dict(node.meta)
+    node.replace_all_uses_with(made)
+    graph.graph.erase_node(node)

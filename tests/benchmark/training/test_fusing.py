@@ -104,6 +104,39 @@ def test_what_is_no_norm_of_images_in_training_stays():
         assert normalised not in targets and functional.batch_norm in targets
 
 
+def test_rectified_is_relu():
+    x = torch.tensor([-2.0, -0.0, 0.0, 3.0, float("nan")], requires_grad=True)
+    y = fusing.rectified(x)
+    y.backward(torch.full((5,), 7.0))
+    assert y[:4].tolist() == [0, 0, 0, 3] and y[4].isnan()
+    assert x.grad[:4].tolist() == [0, 0, 0, 7]
+
+
+class Relus(nn.Module):
+    """One that feeds a convolution, one that does not, one whose input is used again."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, bias=False)
+
+    def forward(self, x):
+        y = self.conv(functional.relu(x + 1, inplace=True))
+        z = functional.relu(y * 2, inplace=True)
+        once = y - 1
+        again = functional.relu(once, inplace=True)
+        return z.sum() + again.sum() + once.sum()
+
+
+def test_only_a_relu_that_nothing_keeps_is_rewritten():
+    torch.manual_seed(0)
+    made, images = Relus(), torch.randn(2, 3, 8, 8)
+    graph = rewritten(made, images)
+    found = [node.target for node in graph.graph.nodes]
+    assert found.count(fusing.rectified) == 1 and found.count(functional.relu) == 2
+    ours = torch.compile(made, backend=lambda g, i: fusing.fused(g).forward, fullgraph=True)
+    torch.testing.assert_close(ours(images), made(images))
+
+
 def test_memory_is_kept_or_left_alone(monkeypatch):
     told = []
 

@@ -30,11 +30,12 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from heads.base import Clock, Head, Needs, Problem
 from heads.geometry import effective_numbers, project_l2_ball
 from heads.layers import linear
+
+SMALL = -60.0  # log of a probability of 1e-26; ours
 
 
 @final
@@ -88,9 +89,9 @@ class MaxNorm(Head):
 
     def loss(self, embedding: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy of the softmax, weighted by class; mean over batch and classes."""
-        scores = self.score(embedding)
-        right = functional.one_hot(labels, scores.shape[1]).bool()
-        terms = torch.where(right, scores.log_softmax(1), _log_complement(scores))
+        logs = self.score(embedding).log_softmax(1)
+        right = torch.zeros_like(logs, dtype=torch.bool).scatter(1, labels[:, None], True)
+        terms = torch.where(right, logs, _log_complement(logs))
         return -(self.class_weights[labels] * terms.mean(1)).mean()
 
     def after_step(self, embedding: Tensor, labels: Tensor, clock: Clock) -> None:
@@ -108,10 +109,11 @@ class MaxNorm(Head):
         return self.classifier.weight, self.classifier.bias
 
 
-def _log_complement(scores: Tensor) -> Tensor:
-    """Log of 1 − softmax, (batch, classes), exact also where a probability rounds to 1."""
+def _log_complement(logs: Tensor) -> Tensor:
+    """Log of 1 − p from log p, (batch, classes), exact also where a probability rounds to 1."""
     # Only the largest probability can come near 1: its complement is summed from the others.
-    largest = functional.one_hot(scores.argmax(1), scores.shape[1]).bool()
-    total = scores.logsumexp(1, keepdim=True)
-    others = scores.masked_fill(largest, -torch.inf).logsumexp(1, keepdim=True) - total
-    return torch.where(largest, others, (-(scores - total).exp().masked_fill(largest, 0)).log1p())
+    largest = logs.argmax(1, keepdim=True)
+    others = logs.scatter(1, largest, -torch.inf).logsumexp(1, keepdim=True)
+    # Below SMALL a probability shows in no sum, and would soon be a denormal number, which is slow.
+    small = logs.clamp_min(SMALL).scatter(1, largest, -torch.inf)
+    return (-small.exp()).log1p().scatter(1, largest, others)

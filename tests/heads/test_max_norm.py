@@ -74,11 +74,12 @@ def test_it_is_torchs_binary_cross_entropy_of_the_softmax(problem: Build) -> Non
 def test_a_sure_mistake_still_has_its_gradient() -> None:
     # p of class 0 rounds to 1 in float32; log(1 − p₀) ≈ log(e^s₁ + e^s₂) − s₀
     scores = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
-    complement = _log_complement(scores)
+    complement = _log_complement(scores.log_softmax(1))
     assert complement[0, 0].item() == pytest.approx(math.log(2) - 60)
     complement[0, 0].backward()
     torch.testing.assert_close(scores.grad, torch.tensor([[-1.0, 0.5, 0.5]]))
-    assert torch.isfinite(_log_complement(torch.tensor([[-1e4, 0.0], [3.0, 3.0]]))).all()
+    logs = torch.tensor([[-1e4, 0.0], [3.0, 3.0]]).log_softmax(1)
+    assert torch.isfinite(_log_complement(logs)).all()
 
 
 def test_the_radius_by_hand(problem: Build) -> None:
@@ -146,3 +147,15 @@ def test_bad_values(problem: Build) -> None:
         MaxNorm(problem(), threshold=1.5)
     with pytest.raises(ValueError, match="ETF has none. Put `psc`"):
         MaxNorm(problem()).prepare(*NOTHING, ETF(problem()))
+
+
+def test_scores_far_apart_are_as_exact_as_in_double() -> None:
+    scores = 40 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        own = scores.to(dtype).requires_grad_()
+        complement = _log_complement(own.log_softmax(1))
+        complement.sum().backward()
+        found.append((complement.double(), own.grad.double()))
+    torch.testing.assert_close(*(each for each, _ in found), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*(each for _, each in found), rtol=1e-5, atol=1e-5)

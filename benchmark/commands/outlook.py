@@ -29,7 +29,7 @@ DUE = ("missing", "failed", "torn", "running")  # what is running elsewhere is w
 WORTH = 300.0
 """Seconds of one worker, below which no pilot decides about jobs: it takes half a minute. Ours."""
 KINDS = 4  # kinds of cells, at most, that a pilot of a plan rehearses; ours, 30 s hold no more
-FASTEST = 3e11  # operations a second, of a core with matrix units: see training/compiling.py
+FASTEST = 6e11  # operations a second, of a core with matrix units: docs/speed.md, compiled
 READ = 0.03  # of a cell that computes its features, while no reader is known; ours, 1 to 2 %
 LEAST = 5e-5  # seconds of an image at least, however small the network; ours, quick's are 2e-4
 

@@ -8,8 +8,9 @@ that are most like the one in question, on the same class of device and with as 
 
 Cells are alike in this order: the same images, network and precision, without which nothing is
 taken from a cell at all; frozen or learning; what is done to each image and batch; as many jobs
-side by side; the same execution; the same head. Only a pilot is carried over to other networks, by
-their operations.
+side by side; the same execution; the same head. Compiled, a pass is COMPILED times as long, which
+counts where only cells of the other kind are known; a pilot never compiles. Only a pilot is carried
+over to other networks, by their operations.
 """
 
 import heapq
@@ -24,6 +25,7 @@ from heads.base import Needs
 
 PASSES = 3  # of an image where weights learn: forward, and twice as much backward
 RECENT = 5  # cells of which the median is taken: what the machine does of late; ours
+COMPILED = 0.62  # of a pass: 0.59 to 0.68 of four networks on a core with matrix units; ours
 START = 4.0  # seconds until a first worker trains: 2 to 5 on a laptop; ours
 CLOSE = 0.2  # by which a prediction may be off and still be called good; the project's aim
 FOLLOWED, SAMPLE = 10, 5000  # as training/runner.py: collapse along training, images of each look
@@ -207,12 +209,12 @@ def predict(
     near = [each for each in here if each.job.place == asked.place]
     near = [each for each in near if each.job.loop or (each.beside and not asked.loop)]
     if not near:
-        return _carried(asked, here, operations())
+        return _carried(asked, here, operations(), execution)
     ranks = [(_rank(asked, each, machine, execution), each) for each in near]
     best = max(rank for rank, _ in ranks)
     used = sorted((each for rank, each in ranks if rank == best), key=lambda each: each.finished)
     used = used[-RECENT:]
-    loop, beside = _pass(used), _pass_beside(used) or _pass_beside(near)
+    loop, beside = _pass(used, execution), _pass_beside(used) or _pass_beside(near)
     seconds = asked.loop * loop + asked.beside * (loop if beside is None else beside)
     return Forecast(seconds, _basis(asked, used[-1]), len(used))
 
@@ -243,9 +245,13 @@ def _basis(asked: Job, known: Past) -> str:
     return NETWORK
 
 
-def _pass(used: Sequence[Past]) -> float:
+def _pass(used: Sequence[Past], execution: Callable[[int], str]) -> float:
     """Seconds of one pass in the loop; of cells without one, of what they did beside it."""
-    rates = [each.seconds / each.job.loop for each in used if each.job.loop]
+    rates = [
+        each.seconds / each.job.loop * _pace(each.execution, execution(each.operations))
+        for each in used
+        if each.job.loop
+    ]
     return median(rates) if rates else _pass_beside(used) or 0.0
 
 
@@ -258,7 +264,16 @@ def _pass_beside(used: Sequence[Past]) -> float | None:
     return median(rates) if rates else None
 
 
-def _carried(asked: Job, past: Sequence[Past], operations: int) -> Forecast | None:
+def _pace(known: str, asked: str) -> float:
+    """How much longer a pass is, executed in another way; '' is any."""
+    if known == asked or not (known and asked):
+        return 1.0
+    return COMPILED if asked == "compiled" else 1 / COMPILED
+
+
+def _carried(
+    asked: Job, past: Sequence[Past], operations: int, execution: Callable[[int], str]
+) -> Forecast | None:
     """From pilots of other networks: as long as their operations say."""
     rates = [
         each.seconds / each.job.loop / each.operations
@@ -267,9 +282,8 @@ def _carried(asked: Job, past: Sequence[Past], operations: int) -> Forecast | No
     ]
     if not rates or not operations:
         return None
-    return Forecast(
-        (asked.loop + asked.beside) * median(rates) * operations, OPERATIONS, len(rates)
-    )
+    loop = asked.loop * _pace("eager", execution(operations))
+    return Forecast((loop + asked.beside) * median(rates) * operations, OPERATIONS, len(rates))
 
 
 def span(cells: Sequence[tuple[Cell, float]], jobs: int) -> float:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from benchmark.training.train import Trunk
 
 EAGER, COMPILED = "eager", "compiled"
-BREAK_EVEN = 3e14
+BREAK_EVEN = 1e14
 """Floating-point operations of a training from which on compiling pays.
 
-Ours, see docs/speed.md: ResNet-32 takes one to two minutes to compile where nothing is kept yet,
-and a core with bf16 matrix units does 3e11 a second; this is a training of a quarter of an hour,
-of which compiling saves a fifth.
+Ours, see docs/speed.md: ResNet-32 takes a minute to compile where nothing is kept yet, and eager a
+core with bf16 matrix units does 2e11 to 3e11 a second; this is a training of six to eight minutes,
+of which compiling saves a third.
 """
 PASSES = 3  # forward, and twice as much backward
 

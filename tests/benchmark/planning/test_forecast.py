@@ -144,6 +144,22 @@ def test_compiled_cells_tell_of_compiled_ones():
     assert [each.seconds for each in asked] == pytest.approx([11, 9])
 
 
+@pytest.mark.parametrize(
+    ("known", "asked", "loop"),
+    [
+        ("eager", "compiled", 6.2),
+        ("compiled", "eager", 16.13),
+        ("", "eager", 10),
+        ("eager", "eager", 10),
+    ],
+)
+def test_cells_of_the_other_kind_tell_by_what_compiling_saves(known, asked, loop):
+    mine = work("psc")
+    only = [Past(mine, HERE, 10.0, 1.0, known, 5)]
+    found = predict(mine, only, HERE, execution=lambda count: asked)
+    assert found.seconds == pytest.approx(loop + 1, rel=1e-3)
+
+
 def test_a_cell_that_trains_nothing_takes_what_lies_beside():
     ncm = work("psc", "ncm", images=0)
     older = replace(past(ncm, 0.0), beside=None)
@@ -178,6 +194,10 @@ def test_only_a_pilot_is_carried_to_another_network_by_operations():
     found = predict(mine, [rehearsed], HERE, operations=lambda: 500)
     assert found.basis == "operations"
     assert found.seconds == pytest.approx((mine.loop + mine.beside) * 60 / other.loop / 2)
+    told = {"operations": lambda: 500, "execution": lambda count: "compiled"}
+    compiled = predict(mine, [rehearsed], HERE, **told)
+    saved = 0.38 * mine.loop * 60 / other.loop / 2
+    assert compiled.seconds == pytest.approx(found.seconds - saved)
     cells = [replace(rehearsed, pilot=False)]
     assert predict(mine, cells, HERE, operations=lambda: 500) is None
     assert predict(mine, [rehearsed], HERE, operations=lambda: 0) is None

@@ -77,11 +77,16 @@ def gives_narrow(node: fx.Node) -> bool:
         return False
     x, weight, bias, stride, padding, dilation, groups = node.args
     made, kernel = (_shape(each) for each in (node, weight))
-    if len(made) != 4 or bias is not None or (tuple(dilation), groups) != ((1, 1), 1):
+    if len(made) != 4 or bias is not None or (dilation, groups) != ((1, 1), 1):
         return False
-    square = stride[0] == stride[1] and padding[0] == padding[1]
-    reach = tuple(kernel[2:]) == (2 * padding[1] + 1,) * 2
-    return square and reach and padding[1] > 0 and made[3] <= NARROW
+    if not (_square(stride) and _square(padding)):
+        return False
+    return kernel[2:] == (2 * padding[1] + 1,) * 2 and padding[1] > 0 and made[3] <= NARROW
+
+
+def _square(found: Any) -> bool:
+    """Whether it is the same number twice; a stride may be one number, a padding a word."""
+    return isinstance(found, tuple) and len(found) == 2 and found[0] == found[1]
 
 
 def _shape(node: Any) -> tuple[int, ...]:

@@ -199,7 +199,6 @@ def optimizer(look: Trunk, head: Head, recipe: Recipe) -> torch.optim.Optimizer:
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
         weight_decay=recipe.weight_decay,
-        fused=True,  # one pass over the weights; the same bits on a CPU
     )
 
 

@@ -74,6 +74,17 @@ def test_autocast_decides_the_precision():
     assert ours.dtype == torch.float32  # the weight's own
 
 
+class Numbers(nn.Module):
+    """A convolution that says 1 for (1, 1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 2, 3, 3))
+
+    def forward(self, x):
+        return torch.conv2d(x, self.weight, None, 1, 1, 1, 1)
+
+
 def targets(model: nn.Module, width: int) -> list[object]:
     """What a model's graph calls after it was rewritten, for images of a width."""
     kept = []
@@ -101,6 +112,7 @@ def targets(model: nn.Module, width: int) -> list[object]:
         ({"padding": 2, "dilation": 2}, 8, False),
         ({"padding": 1, "bias": True}, 8, False),
         ({"padding": 1, "padding_mode": "circular"}, 8, False),
+        ({"padding": "same"}, 8, False),
     ],
 )
 def test_what_is_taken_and_what_stays(options, width, ours):
@@ -108,3 +120,8 @@ def test_what_is_taken_and_what_stays(options, width, ours):
     found = targets(made, width)
     assert (narrow.convolved in found) == ours
     assert (torch.conv2d in found) != ours
+
+
+def test_one_number_for_both_sides_stays():
+    found = targets(Numbers(), 8)
+    assert torch.conv2d in found and narrow.convolved not in found

@@ -310,9 +310,9 @@ def test_without_a_compiler_there_is_a_sentence(tmp_path, monkeypatch):
     from torch._inductor import config
 
     monkeypatch.setenv("BENCHMARK_CACHE", str(tmp_path))
-    monkeypatch.setattr(config.cpp, "cxx", (None, str(tmp_path / "no-compiler")))
     look = a_trunk()
-    with pytest.raises(Unable) as caught:
+    nowhere = config.patch({"cpp.cxx": (None, str(tmp_path / "no-compiler"))})
+    with nowhere, pytest.raises(Unable) as caught:
         compiling.compile_trunk(look, (8, 3, 9, 9))
     assert look.compiled is None and "\n" not in str(caught.value)
     look(torch.rand(8, 3, 9, 9))

@@ -1,10 +1,14 @@
 """Batch norm in few passes: the same as torch's, forward, backward and running."""
 
 import copy
+import platform
+import shutil
+import subprocess
 
 import pytest
 import torch
 from torch import nn
+from torch._inductor import config, cpp_builder
 from torch.nn import functional
 
 from benchmark import backbones
@@ -135,6 +139,35 @@ def test_only_a_relu_that_nothing_keeps_is_rewritten():
     assert found.count(fusing.rectified) == 1 and found.count(functional.relu) == 2
     ours = torch.compile(made, backend=lambda g, i: fusing.fused(g).forward, fullgraph=True)
     torch.testing.assert_close(ours(images), made(images))
+
+
+def test_gnus_compiler_is_asked_to_fetch_ahead_and_no_other():
+    for found, wanted in (
+        ((None, "g++"), (f"g++ {fusing.AHEAD}", None, "g++")),
+        ("/opt/bin/g++-14", (f"/opt/bin/g++-14 {fusing.AHEAD}", "/opt/bin/g++-14")),
+        ((None, "clang++"), (None, "clang++")),
+    ):
+        with config.patch({"cpp.cxx": found}):
+            assert fusing.options()["cpp.cxx"] == wanted
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_inductor_and_the_compiler_take_the_flags(tmp_path):
+    if hasattr(cpp_builder, "_split_compiler_command"):  # torch that knows compilers with flags
+        with config.patch(fusing.options()):
+            assert cpp_builder.get_cpp_compiler() == f"g++ {fusing.AHEAD}"
+    loop = tmp_path / "loop.cpp"
+    loop.write_text(
+        "void f(float* a, const float* b) { for (long i = 0; i < 9999999; i++) a[i] += b[i]; }"
+    )
+
+    def machine_code(*flags: str) -> str:
+        command = ["g++", "-O3", *flags, "-S", "-o", "-", str(loop)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    ahead = machine_code(*fusing.AHEAD.split())
+    if platform.machine() == "x86_64":
+        assert "prefetch" in ahead and "prefetch" not in machine_code()
 
 
 def test_memory_is_kept_or_left_alone(monkeypatch):

@@ -25,7 +25,7 @@ from heads.base import Needs
 
 PASSES = 3  # of an image where weights learn: forward, and twice as much backward
 RECENT = 5  # cells of which the median is taken: what the machine does of late; ours
-COMPILED = 0.62  # of a pass: 0.59 to 0.68 of four networks on a core with matrix units; ours
+COMPILED = 0.6  # of a pass: 0.49 to 0.66 of four networks on a core with matrix units; ours
 START = 4.0  # seconds until a first worker trains: 2 to 5 on a laptop; ours
 CLOSE = 0.2  # by which a prediction may be off and still be called good; the project's aim
 FOLLOWED, SAMPLE = 10, 5000  # as training/runner.py: collapse along training, images of each look

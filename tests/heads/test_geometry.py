@@ -145,12 +145,12 @@ def test_energy_below_long_gradient_descent(classes: int, dim: int) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("classes", "dim", "starts"), [(100, 10, 3), (100, 32, 3), (200, 50, 1)])
+@pytest.mark.parametrize(("classes", "dim"), [(100, 10), (100, 32), (200, 50)])
 def test_energy_below_a_hundred_thousand_steps_of_the_published_procedure(
-    classes: int, dim: int, starts: int
+    classes: int, dim: int
 ) -> None:
     ours = float(uniformity(spread_points(classes, dim).double()))
-    for seed in range(starts):
+    for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         start = unit(2 * torch.rand(classes, dim, generator=generator) - 1)
         assert ours < float(uniformity(_lower_energy(start, 100_000).double())) - 1e-3

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 import torch
-from torch import nn
-from torch._inductor import config, cpp_builder
+from torch import fx, nn
+from torch._inductor import compile_fx, config, cpp_builder
 from torch.nn import functional
 
 from benchmark import backbones
@@ -151,10 +151,24 @@ def test_gnus_compiler_is_asked_to_fetch_ahead_and_no_other():
             assert fusing.options()["cpp.cxx"] == wanted
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_settings_and_rewriting_are_for_a_cpu(monkeypatch, device):
+    """Another device, here one without values, has inductor's own way."""
+    given = []
+    monkeypatch.setattr(compile_fx, "compile_fx", lambda *args, **more: given.append((args, more)))
+    graph = fx.symbolic_trace(nn.Identity())
+    monkeypatch.setattr(fusing, "fused", lambda graph: "rewritten")
+    images = [torch.zeros(1, device=device)]
+    fusing.backend(graph, images)
+    ours = (("rewritten", images), {"config_patches": fusing.options()})
+    assert given == [ours if device == "cpu" else ((graph, images), {})]
+    assert fusing.options()["realize_reads_threshold"] == fusing.REREAD
+
+
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
 def test_inductor_and_the_compiler_take_the_flags(tmp_path):
     if hasattr(cpp_builder, "_split_compiler_command"):  # torch that knows compilers with flags
-        with config.patch(fusing.options()):
+        with config.patch({"cpp.cxx": (None, "g++")}), config.patch(fusing.options()):
             assert cpp_builder.get_cpp_compiler() == f"g++ {fusing.AHEAD}"
     loop = tmp_path / "loop.cpp"
     loop.write_text(

@@ -184,6 +184,26 @@ def test_inductor_and_the_compiler_take_the_flags(tmp_path):
         assert "prefetch" in ahead and "prefetch" not in machine_code()
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_fetching_ahead_changes_no_bit(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    made = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 8, 3))
+    made = made.to(memory_format=torch.channels_last)
+    images = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = []
+    for flags in (fusing.AHEAD, ""):
+        monkeypatch.setattr(fusing, "AHEAD", flags)
+        torch.compiler.reset()
+        own = copy.deepcopy(made)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = torch.compile(own, backend=fusing.backend, fullgraph=True, dynamic=False)(images)
+        y.float().square().sum().backward()
+        found.append([y, *(p.grad for p in own.parameters()), *own.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert found[0][1].abs().sum() > 0
+
+
 def test_memory_is_kept_or_left_alone(monkeypatch):
     told = []
 
